@@ -1,0 +1,72 @@
+"""Recognise processes by pid and start time, and tie a child's life to its parent's."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+PR_SET_PDEATHSIG = 1
+# The start time comes back through JSON; the kernel counts it in hundredths of a second.
+START_TOLERANCE_SECONDS = 0.05
+POLL_SECONDS = 0.02
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def identify(pid: int) -> dict[str, Any]:
+    """Return what tells this process apart from a later one with the same pid."""
+    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+
+
+def find(identity: dict[str, Any] | None) -> psutil.Process | None:
+    """Return the process of that identity while it lives."""
+    if not identity:
+        return None
+    try:
+        process = psutil.Process(int(identity["pid"]))
+        same = abs(process.create_time() - float(identity["started"])) < START_TOLERANCE_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return None
+
+
+def end(process: psutil.Process, *, first: signal.Signals, grace_seconds: float) -> bool:
+    """Ask a process to stop, insist after the grace; tell whether it is gone."""
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(first)
+        if _gone(process, seconds=grace_seconds):
+            return True
+        process.kill()
+    return _gone(process, seconds=5)
+
+
+def die_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """Return what a child runs before its program so that the kernel signals it when its parent dies."""
+    parent = os.getpid()
+
+    def bind() -> None:
+        if _libc is None:
+            return
+        _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        if os.getppid() != parent:  # it died before prctl: no signal will come any more
+            os._exit(1)
+
+    return bind
+
+
+def _gone(process: psutil.Process, *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(POLL_SECONDS)
+    return False

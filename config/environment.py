@@ -1,0 +1,117 @@
+"""Typed readers of environment variables. A wrong value is one clear line that names the variable."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+
+
+def text(name: str, default: str) -> str:
+    """Return a variable; `NAME_FILE` names a file that holds it (container secrets)."""
+    path = os.environ.get(f"{name}_FILE")
+    if path:
+        try:
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123 - any path, also /dev/fd
+                return file.read().strip()
+        except OSError as exc:
+            raise ImproperlyConfigured(f"{name}_FILE: cannot read {path}: {exc.strerror}") from exc
+    return os.environ.get(name, default)
+
+
+def words(name: str, default: str) -> list[str]:
+    """Return a comma-separated variable as a list."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """Return a yes/no variable."""
+    value = text(name, "1" if default else "0").lower()
+    if value in _TRUE | _FALSE:
+        return value in _TRUE
+    raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}")
+
+
+def integer(name: str, default: int) -> int:
+    """Return a whole number."""
+    value = text(name, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}") from None
+
+
+def number(name: str, default: float) -> float:
+    """Return a positive number."""
+    value = text(name, str(default))
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if found > 0:
+        return found
+    raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}")
+
+
+def database(name: str) -> dict[str, Any]:
+    """Return Django's description of `postgresql://user:pass@host:port/db?pool_size=&max_overflow=`.
+
+    `?host=/path` names a Unix socket's folder. Without the variable the description is empty of
+    a host: commands that need no database still work, the others say what is missing.
+    """
+    url = urlsplit(text(name, "postgresql:///engine"))
+    if url.scheme not in {"postgresql", "postgres"}:
+        raise ImproperlyConfigured(
+            f"{name} must begin with postgresql://, not {url.scheme or 'nothing'}:// "
+            "(the platform runs on PostgreSQL 15 or newer)"
+        )
+    query = dict(parse_qsl(url.query))
+    pool_size = query.pop("pool_size", "")
+    overflow = query.pop("max_overflow", "")
+    try:
+        port = url.port or query.pop("port", "")
+        pool = {"min_size": 1, "max_size": int(pool_size or 4) + int(overflow or 0)}
+    except ValueError as exc:
+        raise ImproperlyConfigured(
+            f"{name}: port, pool_size and max_overflow must be whole numbers"
+        ) from exc
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(url.path.lstrip("/")) or "engine",
+        "USER": unquote(url.username or query.pop("user", "")),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": query.pop("host", "") or url.hostname or "",
+        "PORT": str(port),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "connect_timeout": 5,
+            "application_name": "ai-business-engine",
+            # psycopg prepares nothing at all while this is None, Django's default. Only the hot
+            # statements ask for it (engine.sql); Django's own cursor binds on the client.
+            "prepare_threshold": 5,
+            **query,
+        },
+        #: Read by config.settings: only web processes pool (CONN_MAX_AGE=0 there).
+        "POOL": pool,
+    }
+
+
+def redis_location(name: str) -> str:
+    """Return a Redis URL; `?max_connections=` stays in it for the clients that understand it."""
+    value = text(name, "redis://127.0.0.1:6379/0")
+    url = urlsplit(value)
+    if url.scheme not in {"redis", "rediss", "unix"}:
+        raise ImproperlyConfigured(f"{name} must begin with redis:// or rediss://")
+    return value
+
+
+def without_query(url: str, *names: str) -> str:
+    """Return the URL without the named query parameters."""
+    parts = urlsplit(url)
+    kept = [(key, value) for key, value in parse_qsl(parts.query) if key not in names]
+    return urlunsplit(parts._replace(query=urlencode(kept)))

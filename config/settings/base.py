@@ -1,0 +1,129 @@
+"""Settings every environment shares. What may be set from outside is read here, once, by name.
+
+`.env.example` lists each variable; `tests/architecture` compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from config.environment import database, flag, integer, number, redis_location, text, words
+from config.settings.interfaces import *
+from config.settings.interfaces import INTERFACE_APPS, TELEMETRY_MIDDLEWARE
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+VAR_DIR = Path(text("VAR_DIR", str(BASE_DIR / "var"))).resolve()
+
+SECRET_KEY = text("SECRET_KEY", "")
+DEBUG = False
+ALLOWED_HOSTS = words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS", "")
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    *INTERFACE_APPS,
+    "config",
+    "orchestration",
+    "departments",
+    "engine",
+]
+MIDDLEWARE = [
+    TELEMETRY_MIDDLEWARE,
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# PostgreSQL is the truth. Embedded mode puts both URLs into the environment (config.embedded).
+DATABASES = {"default": database("DATABASE_URL")}
+REDIS_URL = redis_location("REDIS_URL")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Celery closes connections after each task unless told otherwise: the largest cost of a step after
+# its commits (research/durability.md 3.10). Health is checked by config.celery instead.
+CELERY_DB_REUSE_MAX = 10**9
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = text("TIME_ZONE", "UTC")
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # Artifacts: content-addressed files; a folder every host can read, or S3 by django-storages.
+    "artifacts": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": text("ARTIFACTS_DIR", str(VAR_DIR / "artifacts"))},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = integer("MAX_REQUEST_BYTES", 2_500_000)
+
+# --- the engine -----------------------------------------------------------------------------
+CATALOG_PACKAGES = ["departments.catalog", *words("CATALOG_PACKAGES", "")]
+#: How long a worker holds a claim without a sign of life, in seconds; it renews every third of it.
+LEASE_SECONDS = number("LEASE_SECONDS", 30.0)
+#: How long a running step may go on after a cancel before its process is ended, in seconds.
+CANCEL_GRACE_SECONDS = number("CANCEL_GRACE_SECONDS", 30.0)
+#: A message counts as lost when its queue is empty and it was sent this long ago, in seconds.
+LOST_MESSAGE_SECONDS = number("LOST_MESSAGE_SECONDS", 3.0)
+#: How long a worker goes on trying to commit a finished step while the database is away, seconds.
+COMMIT_PATIENCE_SECONDS = number("COMMIT_PATIENCE_SECONDS", 120.0)
+#: Values above this many bytes travel as artifacts.
+INLINE_VALUE_BYTES = 64 * 1024
+MAX_ARTIFACT_BYTES = integer("MAX_ARTIFACT_BYTES", 100_000_000)
+
+# --- access ---------------------------------------------------------------------------------
+JWT_SECRET = text("JWT_SECRET", "")
+ACCESS_TOKEN_SECONDS = integer("ACCESS_TOKEN_SECONDS", 900)
+REFRESH_TOKEN_SECONDS = integer("REFRESH_TOKEN_SECONDS", 604_800)
+
+LOG_LEVEL = text("LOG_LEVEL", "INFO")
+LOG_JSON = flag("LOG_JSON", default=False)
+PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -1,0 +1,107 @@
+"""How the faces behave: REST API, its description, admin theme, request telemetry.
+
+Imported by `config.settings.base` with `*`, which also adds the apps and middleware named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+#: Outermost first: gives every request an id and counts it, whatever answers it.
+TELEMETRY_MIDDLEWARE = "config.telemetry.RequestTelemetry"
+#: Swagger UI's files, served from this installation: `/docs` works without a network.
+INTERFACE_APPS = ["drf_spectacular_sidecar"]
+
+REST_FRAMEWORK: dict[str, Any] = {
+    # Bearer tokens only: a session cookie must not authorise an API call (no CSRF hole).
+    "DEFAULT_AUTHENTICATION_CLASSES": ["engine.api.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["engine.api.permissions.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["engine.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "engine.api.negotiation.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "engine.api.problems.handle",
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_THROTTLE_RATES": {"sign_in": "20/min"},
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "AI Business Engine",
+    "DESCRIPTION": (
+        "Departments own automations; a run is one durable execution of one of them.\n\n"
+        "Every call carries `Authorization: Bearer <token>`: mint one with "
+        '`manage.py mint_jwt --scopes "runs.read,runs.write"` or `POST /auth/token`. '
+        "Errors are problem details (RFC 9457) with a stable `code`."
+    ),
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {
+        "persistAuthorization": True,
+        "displayRequestDuration": True,
+        "docExpansion": "list",
+    },
+    "SORT_OPERATION_PARAMETERS": False,
+    "TAGS": [
+        {"name": "runs", "description": "Start runs, follow them, steer them"},
+        {"name": "departments", "description": "Departments and the automations they own"},
+        {"name": "dead letters", "description": "Steps that failed for good"},
+        {"name": "artifacts", "description": "Files that runs read and made"},
+        {"name": "access", "description": "Tokens"},
+    ],
+}
+
+
+def _link(title: str, icon: str, view: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(view)}
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "AI Business Engine",
+    "SITE_HEADER": "AI Business Engine",
+    "SITE_SUBHEADER": "Operations",
+    "SITE_SYMBOL": "conversion_path",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": None,
+    "DASHBOARD_CALLBACK": "departments.admin.dashboard.context",
+    "STYLES": [lambda _request: static("engine/admin.css")],
+    "BORDER_RADIUS": "8px",
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": [
+            {
+                "title": "Work",
+                "items": [
+                    _link("Overview", "space_dashboard", "admin:index"),
+                    _link("Runs", "conveyor_belt", "admin:engine_run_changelist"),
+                    _link("Dead letters", "report", "admin:engine_deadletter_changelist"),
+                    _link("Files", "draft", "admin:engine_artifact_changelist"),
+                ],
+            },
+            {
+                "title": "Business",
+                "items": [
+                    _link("Departments", "domain", "admin:departments_department_changelist"),
+                    _link("Automations", "account_tree", "admin:departments_automation_changelist"),
+                ],
+            },
+            {
+                "title": "Installation",
+                "items": [
+                    _link("Workers", "memory", "admin:engine_workerpresence_changelist"),
+                    _link("People", "group", "admin:auth_user_changelist"),
+                    {"title": "API", "icon": "api", "link": reverse_lazy("docs")},
+                ],
+            },
+        ],
+    },
+}

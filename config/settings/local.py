@@ -1,0 +1,10 @@
+"""One machine, one command: what `make run` uses. Secrets are made once and kept in `var/`."""
+
+from __future__ import annotations
+
+from config.local_secrets import kept_secret
+from config.settings.base import *
+from config.settings.base import JWT_SECRET, SECRET_KEY, VAR_DIR
+
+SECRET_KEY = SECRET_KEY or kept_secret(VAR_DIR / "secrets" / "secret_key")
+JWT_SECRET = JWT_SECRET or kept_secret(VAR_DIR / "secrets" / "jwt_secret")

@@ -1,0 +1,14 @@
+"""Tests: fixed secrets, short leases, a catalog of steps that misbehave on purpose."""
+
+from __future__ import annotations
+
+import os
+
+from config.settings.base import *
+
+SECRET_KEY = "a-key-that-only-tests-ever-use-0123456789abcdef"
+JWT_SECRET = "a-jwt-key-that-only-tests-ever-use-0123456789"
+CATALOG_PACKAGES = ["departments.catalog", "tests.catalog"]
+LEASE_SECONDS = float(os.environ.get("LEASE_SECONDS", "3"))
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+ALLOWED_HOSTS = ["*"]

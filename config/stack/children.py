@@ -1,0 +1,130 @@
+"""One supervised process: its life, its output, and everything it started in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from config.embedded import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+READ_BYTES = 65536
+#: A line longer than this is shown in pieces; a child must not fill our memory.
+LINE_BYTES = 16384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What to start: the name it is shown by, its command, its additions to the environment."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A service and, while it runs, its process; leader of a session of its own."""
+
+    service: Service
+    restarts: int = 0
+    due_at: float = 0.0
+    started_at: float = 0.0
+    output: int = -1
+    silent: bool = True
+    identity: dict[str, Any] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+    _partial: bytes = b""
+
+    @property
+    def running(self) -> bool:
+        """Tell whether a process exists that has not been buried."""
+        return self._process is not None
+
+    def spawn(self, *, keep_open: Sequence[int]) -> int:
+        """Start the process; return the descriptor its output comes from."""
+        process = subprocess.Popen(
+            self.service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.service.environment},
+            pass_fds=keep_open,
+            # Ctrl-C in the terminal is ours to translate, and the group is ours to end.
+            start_new_session=True,
+            preexec_fn=processes.die_with_parent(signal.SIGTERM),
+        )
+        self._process = process
+        self.identity = {"name": self.service.name, **processes.identify(process.pid)}
+        self.started_at = time.monotonic()
+        self.output = process.stdout.fileno() if process.stdout else -1
+        os.set_blocking(self.output, False)
+        self.silent = False
+        return self.output
+
+    def ended(self) -> bool:
+        """Tell whether the process has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def ask_to_stop(self) -> None:
+        """Ask the process itself, not its children: it knows how to take them along."""
+        if self._process is not None and not self.ended():
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process and all of its session's first group."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def bury(self) -> str:
+        """Clear up after the end, children it left included; return how it ended."""
+        # A pool child without its parent would work on without anybody knowing.
+        self.kill()
+        process, self._process = self._process, None
+        self.silent = True
+        if process is None:
+            return "never started"
+        if process.stdout is not None:
+            process.stdout.close()
+        return _how(process.returncode)
+
+    def read_lines(self) -> list[str]:
+        """Return the whole lines written since the last call."""
+        try:
+            read = os.read(self.output, READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not read:
+            self.silent = True
+            return []
+        *lines, self._partial = (self._partial + read).split(b"\n")
+        if len(self._partial) > LINE_BYTES:
+            lines, self._partial = [*lines, self._partial], b""
+        return [_text(line) for line in lines]
+
+    def last_words(self) -> list[str]:
+        """Return the line that was never finished."""
+        rest, self._partial = self._partial, b""
+        return [_text(rest)] if rest else []
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"

@@ -1,0 +1,101 @@
+"""Every request gets an id and is counted by its route, never by its raw path (CONTRACT §4)."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django_prometheus import exports
+from prometheus_client import Counter, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from django.http import HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
+
+HEADER = "X-Request-ID"
+#: A caller's own id is kept when it cannot hurt a log line.
+_SAFE_ID = re.compile(r"[\w.:+/=-]{1,100}", re.ASCII)
+#: Label of requests that no route answers; raw paths would make endless series.
+UNROUTED = "unrouted"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SERVER_ERROR = 500
+CLIENT_ERROR = 400
+
+REQUESTS = Counter("api_requests_total", "Requests answered", ["method", "route", "status"])
+LATENCY = Histogram(
+    "api_request_latency_seconds",
+    "Time from the request to its answer",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ERRORS = Counter("api_errors_total", "Requests answered with 4xx or 5xx", ["route", "kind"])
+
+
+class RequestTelemetry:
+    """Outermost middleware: request id in log, answer and problem details; counters by route."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        """Take the rest of the chain, sync or async."""
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Answer the request and count it."""
+        if self.is_async:
+            return self._answer_async(request)
+        started = self._begin(request)
+        response = self.get_response(request)
+        return self._end(request, response, started)
+
+    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        started = self._begin(request)
+        response = await self.get_response(request)  # type: ignore[misc] # the async chain
+        return self._end(request, response, started)
+
+    def _begin(self, request: HttpRequest) -> float:
+        given = request.headers.get(HEADER, "")
+        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        request.request_id = request_id  # type: ignore[attr-defined] # read by views and problems
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        return time.perf_counter()
+
+    def _end(
+        self, request: HttpRequest, response: HttpResponseBase, started: float
+    ) -> HttpResponseBase:
+        route = _route(request)
+        method = request.method if request.method in METHODS else "OTHER"
+        status = response.status_code
+        REQUESTS.labels(method, route, str(status)).inc()
+        LATENCY.labels(method, route).observe(time.perf_counter() - started)
+        if status >= CLIENT_ERROR:
+            ERRORS.labels(route, "5xx" if status >= SERVER_ERROR else "4xx").inc()
+        response[HEADER] = request.request_id  # type: ignore[attr-defined]
+        structlog.contextvars.unbind_contextvars("request_id")
+        return response
+
+
+def _route(request: HttpRequest) -> str:
+    """Return `/runs/{run_id}` for `/runs/0190…`."""
+    match = request.resolver_match
+    if match is None:
+        return UNROUTED
+    if match.app_names and match.app_names[0] == "admin":
+        return "/admin"
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", match.route)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Expose this process's metrics, or those of all web processes (PROMETHEUS_MULTIPROC_DIR)."""
+    response: HttpResponse = exports.ExportToDjangoView(request)
+    return response

@@ -1,0 +1,52 @@
+"""Write amounts for people: grouped, signed with a real minus, with the currency's sign."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+_SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥", "INR": "₹"}
+_THOUSAND = Decimal(1000)
+_MILLION = Decimal(1_000_000)
+MINUS = "\u2212"
+_NARROW = "\u00a0"
+
+
+def exact(amount: Decimal, currency: str = "", *, plus: bool = False) -> str:
+    """Return an amount to the cent: `−€1,234.50`."""
+    return _signed(amount, f"{abs(amount):,.2f}", currency, plus=plus)
+
+
+def whole(amount: Decimal, currency: str = "", *, plus: bool = False) -> str:
+    """Return an amount rounded to whole units: `−€1,234`."""
+    rounded = amount.quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
+    return _signed(rounded, f"{abs(rounded):,}", currency, plus=plus)
+
+
+def short(amount: Decimal, currency: str = "") -> str:
+    """Return an amount for an axis: `€12k`, `−€1.5m`."""
+    size = abs(amount)
+    if size >= _MILLION:
+        text = f"{_trim(size / _MILLION)}m"
+    elif size >= _THOUSAND:
+        text = f"{_trim(size / _THOUSAND)}k"
+    else:
+        text = _trim(size)
+    return _signed(amount, text, currency, plus=False)
+
+
+def percent(part: Decimal, of: Decimal) -> str:
+    """Return a share in percent, one decimal below ten: `7.4 %`."""
+    if not of:
+        return "–"
+    share = part / of * 100
+    return f"{share:.0f}{_NARROW}%" if abs(share) >= 10 else f"{share:.1f}{_NARROW}%"  # noqa: PLR2004 - tens
+
+
+def _trim(number: Decimal) -> str:
+    return f"{number:,.2f}".rstrip("0").rstrip(".")
+
+
+def _signed(amount: Decimal, digits: str, currency: str, *, plus: bool) -> str:
+    sign = MINUS if amount < 0 else "+" if plus and amount > 0 else ""
+    mark = _SIGNS.get(currency, f"{currency}{_NARROW}" if currency else "")
+    return f"{sign}{mark}{digits}"

@@ -1,0 +1,167 @@
+"""`/auth`: tokens for users, and what a token says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from pydantic import BaseModel, StringConstraints
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+
+from engine.access import people, tokens
+from engine.api import requests
+from engine.api.authentication import BearerAuthentication
+from engine.api.problems import Problem
+from engine.api.requests import Strict
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+Secret = Annotated[
+    str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")
+]
+
+
+class Credentials(Strict):
+    """A user's name and password."""
+
+    username: Annotated[
+        str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00]*$")
+    ]
+    password: Secret
+
+
+class RefreshRequest(Strict):
+    """A refresh token."""
+
+    refresh: Secret
+
+
+class AccessToken(BaseModel):
+    """A token for `Authorization: Bearer`."""
+
+    access: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme's name
+    expires_in: int
+    scopes: list[str]
+
+
+class TokenPair(AccessToken):
+    """An access token, and the token that gets the next one."""
+
+    refresh: str
+
+
+class Me(BaseModel):
+    """Who a token speaks for, what it may do, until when."""
+
+    subject: str
+    scopes: list[str]
+    expires_at: datetime
+
+
+class SignInThrottle(SimpleRateThrottle):
+    """Slow guessing down: so many tries per address and minute, in each web process."""
+
+    scope = "sign_in"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str:  # noqa: ARG002
+        """Return the counter of the caller's address."""
+        return f"sign-in:{self.get_ident(request)}"
+
+
+class _OpenView(APIView):
+    # The header is still named in the 401 of a wrong password; its token is not asked for.
+    permission_classes: ClassVar[list[type]] = []
+    throttle_classes: ClassVar[list[type]] = [SignInThrottle]
+
+    def perform_authentication(self, request: Request) -> None:
+        """Leave a stale header alone: who signs in need not be signed in."""
+
+    def get_authenticators(self) -> list[BearerAuthentication]:
+        """Return what names the challenge of a 401."""
+        return [BearerAuthentication()]
+
+
+class TokenView(_OpenView):
+    """Sign in."""
+
+    @extend_schema(
+        tags=["access"],
+        operation_id="signIn",
+        summary="Get tokens for a user",
+        auth=[],
+        request=Credentials,
+        responses={200: TokenPair, 400: Problem, 401: Problem, 429: Problem},
+    )
+    def post(self, request: Request) -> Response:
+        """Exchange name and password for tokens."""
+        requests.query(request, requests.Nothing)
+        given = requests.body(request.data, Credentials)
+        user = people.sign_in(
+            request._request,  # noqa: SLF001 - Django's own request
+            username=given.username,
+            password=given.password,
+        )
+        if user is None:
+            raise AuthenticationFailed("Name or password is wrong.", code="credentials_invalid")
+        pair = TokenPair(
+            access=people.access_token(user),
+            refresh=people.refresh_token(user),
+            expires_in=settings.ACCESS_TOKEN_SECONDS,
+            scopes=people.scopes_of(user),
+        )
+        return Response(pair.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+class RefreshView(_OpenView):
+    """Go on being signed in."""
+
+    @extend_schema(
+        tags=["access"],
+        operation_id="refreshToken",
+        summary="Get a new access token for a refresh token",
+        auth=[],
+        request=RefreshRequest,
+        responses={200: AccessToken, 400: Problem, 401: Problem, 429: Problem},
+    )
+    def post(self, request: Request) -> Response:
+        """Exchange a refresh token for an access token with the user's scopes of now."""
+        requests.query(request, requests.Nothing)
+        given = requests.body(request.data, RefreshRequest)
+        try:
+            user = people.refreshed(given.refresh)
+        except tokens.TokenInvalidError as exc:
+            raise AuthenticationFailed(exc.message, code=exc.code) from None
+        token = AccessToken(
+            access=people.access_token(user),
+            expires_in=settings.ACCESS_TOKEN_SECONDS,
+            scopes=people.scopes_of(user),
+        )
+        return Response(token.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+class MeView(APIView):
+    """What the token says."""
+
+    @extend_schema(
+        tags=["access"],
+        operation_id="whoAmI",
+        summary="Subject and scopes of the token",
+        responses={200: Me, 401: Problem},
+    )
+    def get(self, request: Request) -> Response:
+        """Show subject, scopes and expiry."""
+        requests.nothing(request)
+        claims = request.user.claims
+        me = Me(
+            subject=claims.subject,
+            scopes=list(claims.scopes),
+            expires_at=datetime.fromtimestamp(claims.expires_at, UTC),
+        )
+        return Response(me.model_dump(mode="json"))

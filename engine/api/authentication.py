@@ -1,0 +1,53 @@
+"""`Authorization: Bearer <JWT>`: the only way into the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+
+from engine.access import tokens
+from engine.api.principal import Principal
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+_PARTS = 2
+
+
+class BearerAuthentication(BaseAuthentication):
+    """Read the token of the header; say in `WWW-Authenticate` what is wanted."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        """Return the principal, None without a token; raise for one that is not valid."""
+        parts = get_authorization_header(request).split()
+        if not parts or parts[0].lower() != b"bearer":
+            return None
+        if len(parts) != _PARTS:
+            raise AuthenticationFailed("The header must read: Authorization: Bearer <token>")
+        try:
+            token = parts[1].decode("ascii")
+            claims = tokens.verify(token, key=settings.JWT_SECRET)
+        except UnicodeDecodeError:
+            raise AuthenticationFailed("The token is not valid here.") from None
+        except tokens.TokenInvalidError as exc:
+            raise AuthenticationFailed(exc.message) from None
+        return Principal(claims), token
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature
+        """Return the challenge of a 401."""
+        return 'Bearer realm="api"'
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Describe the header in `/openapi.json`."""
+
+    target_class = "engine.api.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002
+        """Return the OpenAPI security scheme."""
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}

@@ -1,0 +1,122 @@
+"""`/dead-letters`: steps that failed for good, and what an operator does with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
+
+from drf_spectacular.utils import extend_schema
+from pydantic import Field
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from engine import dead_letter_selectors, dead_letters
+from engine.api import requests
+from engine.api.pages import DeadLetterList, page
+from engine.api.problems import Conflict, Problem
+from engine.api.requests import Page, RowId, Word
+from engine.errors import StateConflictError
+from engine.representations import DeadLetterEntry
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+
+class DeadLettersQuery(Page):
+    """Which dead letters."""
+
+    before: RowId | None = Field(default=None, description="Only dead letters older than this one")
+    state: Literal["open", "requeued", "discarded"] | None = None
+    department: Word | None = None
+    automation: Word | None = None
+    run_id: UUID | None = None
+
+
+class DeadLettersView(APIView):
+    """The collection of dead letters."""
+
+    scopes: ClassVar[dict[str, str]] = {"GET": "dead_letters.read"}
+
+    @extend_schema(
+        tags=["dead letters"],
+        operation_id="listDeadLetters",
+        summary="List dead letters, newest first",
+        parameters=requests.parameters(DeadLettersQuery),
+        responses={200: DeadLetterList, 400: Problem},
+    )
+    def get(self, request: Request) -> Response:
+        """List dead letters."""
+        wanted = requests.query(request, DeadLettersQuery)
+        found = dead_letter_selectors.dead_letters(**wanted.model_dump())
+        entries = [DeadLetterEntry.of(row) for row in found]
+        return page(request, entries, limit=wanted.limit, cursor="before")
+
+
+class DeadLetterView(APIView):
+    """One dead letter."""
+
+    scopes: ClassVar[dict[str, str]] = {"GET": "dead_letters.read"}
+
+    @extend_schema(
+        tags=["dead letters"],
+        operation_id="getDeadLetter",
+        summary="A dead letter",
+        responses={200: DeadLetterEntry, 404: Problem},
+    )
+    def get(self, request: Request, dead_letter_id: str) -> Response:
+        """Show a dead letter."""
+        requests.nothing(request)
+        return Response(_shown(requests.row_id(dead_letter_id, what="dead letter")))
+
+
+class _ResolveView(APIView):
+    scopes: ClassVar[dict[str, str]] = {"POST": "dead_letters.write"}
+    door: ClassVar[str]
+
+    def act(self, request: Request, dead_letter_id: str) -> Response:
+        """Go through the door of the engine; a refusal shows the dead letter as it is."""
+        requests.nothing(request)
+        identity = requests.row_id(dead_letter_id, what="dead letter")
+        door = getattr(dead_letters, self.door)
+        try:
+            door(dead_letter_id=identity, actor=str(request.user.subject))
+        except StateConflictError as exc:
+            raise Conflict(exc.message, _shown(identity)) from exc
+        return Response(_shown(identity))
+
+
+def _resolving(summary: str, operation: str) -> Any:
+    return extend_schema(
+        tags=["dead letters"],
+        operation_id=operation,
+        summary=summary,
+        request=None,
+        responses={200: DeadLetterEntry, 404: Problem, 409: Problem},
+    )
+
+
+class RequeueView(_ResolveView):
+    """Try a dead step again."""
+
+    door = "requeue"
+
+    @_resolving("Try the dead step again with fresh attempts; its run goes on", "requeueDeadLetter")
+    def post(self, request: Request, dead_letter_id: str) -> Response:
+        """Requeue."""
+        return self.act(request, dead_letter_id)
+
+
+class DiscardView(_ResolveView):
+    """Give a dead step up."""
+
+    door = "discard"
+
+    @_resolving("Give the step up; a run it blocks ends as failed", "discardDeadLetter")
+    def post(self, request: Request, dead_letter_id: str) -> Response:
+        """Discard."""
+        return self.act(request, dead_letter_id)
+
+
+def _shown(identity: int) -> dict[str, Any]:
+    row = dead_letter_selectors.dead_letter(dead_letter_id=identity)
+    return DeadLetterEntry.of(row).model_dump(mode="json")

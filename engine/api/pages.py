@@ -1,0 +1,72 @@
+"""One page of a list: its rows and the address of the next page, by keyset, never by offset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, Field
+from rest_framework.response import Response
+
+from engine.representations import (
+    ArtifactEntry,
+    DeadLetterEntry,
+    EventEntry,
+    RunSummary,
+    StepEntry,
+    WhyEntry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rest_framework.request import Request
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class Listing(BaseModel, Generic[Item]):
+    """Rows, and where to go on."""
+
+    results: list[Item]
+    next: str | None = Field(default=None, description="Address of the next page; null at the end")
+
+
+class RunList(Listing[RunSummary]):
+    """Runs, newest first."""
+
+
+class StepList(Listing[StepEntry]):
+    """Steps of a run."""
+
+
+class EventList(Listing[EventEntry]):
+    """History of a run, oldest first."""
+
+
+class ArtifactList(Listing[ArtifactEntry]):
+    """Files of a run."""
+
+
+class WhyList(Listing[WhyEntry]):
+    """Why each step that has not ended is where it is."""
+
+
+class DeadLetterList(Listing[DeadLetterEntry]):
+    """Dead letters, newest first."""
+
+
+def page(
+    request: Request,
+    entries: Sequence[BaseModel],
+    *,
+    limit: int | None = None,
+    cursor: str = "",
+) -> Response:
+    """Answer with the entries; a full page names the next one by the last entry's id."""
+    following: str | None = None
+    if limit is not None and len(entries) == limit:
+        parameters = request.query_params.copy()
+        parameters[cursor] = str(entries[-1].id)  # type: ignore[attr-defined] # all pages have ids
+        following = request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")
+    results: list[dict[str, Any]] = [entry.model_dump(mode="json") for entry in entries]
+    return Response({"results": results, "next": following})

@@ -1,0 +1,174 @@
+"""Errors as problem details (RFC 9457): every failure has a stable `code` and says what to mend."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import Http404
+from pydantic import BaseModel, Field
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from engine.errors import (
+    EngineError,
+    InputInvalidError,
+    NotFoundError,
+    StateConflictError,
+    StepError,
+    UnknownAutomationError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+#: What a client should wait before it asks again while the database is away.
+RETRY_SECONDS = 2
+
+log = structlog.get_logger(__name__)
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong, and where."""
+
+    pointer: str = Field(description="JSON pointer into the body, or the query parameter's name")
+    reason: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is stable; `detail` is for people."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[ProblemError] = []
+    request_id: str = ""
+
+
+class RequestInvalid(exceptions.APIException):  # noqa: N818 - named like DRF's own
+    """Refuse a request whose parts are wrong; each problem is (pointer, reason)."""
+
+    status_code = 400
+    default_code = "request_invalid"
+
+    def __init__(self, detail: str, errors: list[tuple[str, str]]) -> None:
+        super().__init__(detail, code=self.default_code)
+        self.errors = errors
+
+
+class Conflict(exceptions.APIException):  # noqa: N818
+    """Refuse an act that is not legal now; carries what the thing is now."""
+
+    status_code = 409
+    default_code = "state_conflict"
+
+    def __init__(self, detail: str, current: dict[str, Any]) -> None:
+        super().__init__(detail, code=self.default_code)
+        self.current = current
+
+
+def document(
+    *,
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str,
+    errors: list[tuple[str, str]] | None = None,
+    **members: Any,
+) -> dict[str, Any]:
+    """Return the JSON of a problem; `members` are extensions such as `scope` or `current`."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=[ProblemError(pointer=p, reason=r) for p, r in errors or []],
+        request_id=request_id,
+    )
+    return {**problem.model_dump(), **members}
+
+
+def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn any error of a view into a problem (DRF's EXCEPTION_HANDLER)."""
+    set_rollback()
+    request_id = getattr(context["request"]._request, "request_id", "")  # noqa: SLF001
+    headers: dict[str, str] = {}
+    members: dict[str, Any] = {}
+    errors: list[tuple[str, str]] = []
+    if isinstance(exc, exceptions.APIException):
+        status, code, detail = exc.status_code, _code(exc), str(exc.detail)
+        errors = getattr(exc, "errors", [])
+        members = {name: getattr(exc, name) for name in ("scope", "current") if hasattr(exc, name)}
+        if challenge := getattr(exc, "auth_header", None):
+            headers["WWW-Authenticate"] = _challenge(str(challenge), exc, members)
+        elif "scope" in members:
+            headers["WWW-Authenticate"] = (
+                f'Bearer realm="api", error="insufficient_scope", scope="{members["scope"]}"'
+            )
+        if wait := getattr(exc, "wait", None):
+            headers["Retry-After"] = str(int(wait))
+    elif isinstance(exc, EngineError):
+        status, code, detail, errors = _of_domain(exc)
+    else:
+        known = _of_framework(exc)
+        if known is None:
+            return None  # a real fault: Django logs it and answers through handler500
+        status, code, detail = known
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_SECONDS)
+            log.warning("database_unavailable", error=type(exc).__name__)
+    body = document(
+        status=status, code=code, detail=detail, request_id=request_id, errors=errors, **members
+    )
+    return Response(body, status=status, headers=headers, content_type=MEDIA_TYPE)
+
+
+def _code(exc: exceptions.APIException) -> str:
+    found = exc.get_codes()
+    return found if isinstance(found, str) else exc.default_code
+
+
+def _challenge(header: str, exc: Exception, _members: dict[str, Any]) -> str:
+    if isinstance(exc, exceptions.AuthenticationFailed):
+        return f'{header}, error="invalid_token"'
+    return header
+
+
+def _of_domain(exc: EngineError) -> tuple[int, str, str, list[tuple[str, str]]]:
+    if isinstance(exc, InputInvalidError):
+        errors = [(_pointer(p["field"]), p["reason"]) for p in exc.problems]
+        return 400, exc.code, exc.message, errors
+    if isinstance(exc, UnknownAutomationError):
+        return 400, exc.code, exc.message, [("/automation", exc.message)]
+    if isinstance(exc, NotFoundError):
+        return 404, exc.code, exc.message, []
+    if isinstance(exc, StateConflictError):
+        return 409, exc.code, exc.message, []
+    if isinstance(exc, StepError) and exc.code == "artifact_too_large":
+        return 413, exc.code, exc.message, []
+    return 400, exc.code, exc.message, []
+
+
+def _pointer(field: str) -> str:
+    parts = [part.replace("~", "~0").replace("/", "~1") for part in field.split(".") if part]
+    return "/" + "/".join(["input", *parts])
+
+
+def _of_framework(exc: Exception) -> tuple[int, str, str] | None:
+    if isinstance(exc, Http404):
+        return 404, "not_found", "There is nothing at this address."
+    if isinstance(exc, PermissionDenied):
+        return 403, "permission_denied", "This is not allowed."
+    if isinstance(exc, RequestDataTooBig):
+        return 413, "body_too_large", "The body is too large."
+    if isinstance(exc, SuspiciousOperation):
+        return 400, "request_invalid", "The request is malformed."
+    if isinstance(exc, (OperationalError, InterfaceError)):
+        return 503, "database_unavailable", "The database does not answer; try again shortly."
+    if isinstance(exc, DatabaseError) and "pool" in type(exc.__cause__ or exc).__name__.lower():
+        return 503, "database_unavailable", "The database is too busy; try again shortly."
+    return None

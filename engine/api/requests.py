@@ -1,0 +1,138 @@
+"""Read queries, bodies and ids of requests strictly: unknown or malformed parts are 4xx."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from engine.api.problems import RequestInvalid
+from engine.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+BIGINT_MAX = 2**63 - 1
+
+#: A short text PostgreSQL can hold.
+Word = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+#: The id of a row.
+RowId = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
+
+
+class Strict(BaseModel):
+    """A model that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Strict):
+    """How many."""
+
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="How many at most")
+
+
+class Nothing(Strict):
+    """No parameters at all."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def query(request: Request, model: type[Model]) -> Model:
+    """Return the query parameters as the model; one given twice or unknown is a 400."""
+    given = request.query_params
+    twice = [name for name in given if len(given.getlist(name)) > 1]
+    if twice:
+        raise RequestInvalid(
+            f"Query parameter {twice[0]} is given twice.", [(twice[0], "given twice")]
+        )
+    try:
+        return model.model_validate(dict(given.items()))
+    except ValidationError as exc:
+        raise _invalid(exc, kind="query parameter", prefix="", known=model) from None
+
+
+def body(document: Any, model: type[Model]) -> Model:
+    """Return the parsed body as the model; each problem carries its JSON pointer."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        raise _invalid(exc, kind="field", prefix="/", known=model) from None
+
+
+def nothing(request: Request) -> None:
+    """Refuse query parameters, and a body other than an empty object, where none is taken."""
+    query(request, Nothing)
+    if request.method not in {"GET", "HEAD"} and request.body:
+        body(request.data, Nothing)
+
+
+def uuid(text: str, *, what: str) -> UUID:
+    """Return the id out of a path; what is no id names nothing that exists."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFoundError(f"There is no such {what}: its id is not a UUID.") from None
+
+
+def row_id(text: str, *, what: str) -> int:
+    """Return the number out of a path."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(BIGINT_MAX)):
+        number = int(text)
+        if 0 < number <= BIGINT_MAX:
+            return number
+    raise NotFoundError(f"There is no such {what}: its id is not a number.")
+
+
+def name(text: str, *, what: str) -> str:
+    """Return the name out of a path."""
+    if "\x00" in text:
+        raise NotFoundError(f"There is no such {what}.")
+    return text
+
+
+def parameters(model: type[BaseModel]) -> list[OpenApiParameter]:
+    """Describe the query parameters of a model for `/openapi.json`."""
+    schema = model.model_json_schema()
+    return [
+        OpenApiParameter(
+            name=name,
+            type=_schema_of(dict(described), schema.get("$defs", {})),
+            description=str(described.get("description", "")),
+            required=name in schema.get("required", []),
+        )
+        for name, described in schema.get("properties", {}).items()
+    ]
+
+
+def _schema_of(described: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one parameter: not nullable, references resolved."""
+    options = [option for option in described.get("anyOf", []) if option.get("type") != "null"]
+    found = {**described, **(options[0] if options else {})}
+    if reference := found.pop("$ref", None):
+        found |= definitions[reference.rpartition("/")[2]]
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in {"anyOf", "title", "description"} and value is not None
+    }
+
+
+def _invalid(
+    exc: ValidationError, *, kind: str, prefix: str, known: type[BaseModel]
+) -> RequestInvalid:
+    errors: list[tuple[str, str]] = []
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        place = "/".join(str(part) for part in error["loc"])
+        reason = error["msg"]
+        if error["type"] == "extra_forbidden":
+            reason = f"unknown; known: {', '.join(known.model_fields) or 'none'}"
+        errors.append((f"{prefix}{place}", reason))
+    first = errors[0]
+    where = first[0] or "body"
+    return RequestInvalid(f"{kind} {where}: {first[1]}".capitalize(), errors)

@@ -1,0 +1,311 @@
+"""`/runs`: start runs, follow them, steer them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from uuid import UUID  # noqa: TC003
+
+from drf_spectacular.utils import extend_schema
+from pydantic import AwareDatetime, Field, StringConstraints
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from engine import runs, selectors
+from engine.api import requests, uploads
+from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, page
+from engine.api.parsers import StrictJSONParser
+from engine.api.problems import Conflict, Problem
+from engine.api.requests import Page, RowId, Strict, Word
+from engine.errors import StateConflictError
+from engine.representations import (
+    ArtifactEntry,
+    EventEntry,
+    Progress,
+    RunDetail,
+    RunSummary,
+    StepEntry,
+    WhyEntry,
+)
+from engine.states import RunState
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+    from engine.models import Run
+
+READ: ClassVar[dict[str, str]] = {"GET": "runs.read"}
+MAX_TAGS = 50
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
+
+
+class RunRequest(Strict):
+    """What to run, with what."""
+
+    automation: Word = Field(description="e.g. finance.cashflow_report")
+    input: dict[str, Any] = Field(default={}, description="By the automation's input schema")
+    dedupe_key: (
+        Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+        | None
+    ) = Field(default=None, description="The same key starts no second run of the automation")
+    correlation_id: Annotated[
+        str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")
+    ] = ""
+    priority: int = Field(
+        default=0,
+        ge=runs.PRIORITIES[0],
+        le=runs.PRIORITIES[-1],
+        description="Higher goes first",
+    )
+    tags: list[Tag] = Field(default=[], max_length=MAX_TAGS)
+    deadline_at: AwareDatetime | None = Field(
+        default=None, description="With its offset; the run is ended when this has passed"
+    )
+
+
+class RunsQuery(Page):
+    """Which runs."""
+
+    before: UUID | None = Field(default=None, description="Only runs older than this one")
+    state: RunState | None = None
+    department: Word | None = None
+    automation: Word | None = None
+
+
+class AfterQuery(Page):
+    """Which rows of a run."""
+
+    after: RowId | None = Field(default=None, description="Only rows after this id")
+
+
+class RunsView(APIView):
+    """The collection of runs."""
+
+    scopes: ClassVar[dict[str, str]] = {"GET": "runs.read", "POST": "runs.write"}
+    parser_classes = [StrictJSONParser, uploads.MultiPart]
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="listRuns",
+        summary="List runs, newest first",
+        parameters=requests.parameters(RunsQuery),
+        responses={200: RunList, 400: Problem, 401: Problem, 403: Problem},
+    )
+    def get(self, request: Request) -> Response:
+        """List runs."""
+        wanted = requests.query(request, RunsQuery)
+        found = selectors.runs(
+            state=wanted.state,
+            department=wanted.department,
+            automation=wanted.automation,
+            limit=wanted.limit,
+            before=wanted.before,
+        )
+        entries = [RunSummary.of(run) for run in found]
+        return page(request, entries, limit=wanted.limit, cursor="before")
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="startRun",
+        summary="Start a run",
+        description=(
+            "Durable once answered. 200 instead of 201 when `dedupe_key` named a run that exists. "
+            "As multipart/form-data: `automation`, `input` (JSON), the other fields as text, and "
+            "one file part for each input field that takes a file."
+        ),
+        request={"application/json": RunRequest, "multipart/form-data": uploads.FORM_SCHEMA},
+        responses={
+            201: RunDetail, 200: RunDetail, 400: Problem, 401: Problem, 403: Problem, 413: Problem,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Start a run."""
+        requests.query(request, requests.Nothing)
+        subject = str(request.user.subject)
+        wanted, files = uploads.read(request, RunRequest)
+        given = {**wanted.input, **uploads.store(files, wanted, created_by=subject)}
+        submitted = runs.submit(
+            automation=wanted.automation,
+            input=given,
+            trigger="api",
+            created_by=subject,
+            dedupe_key=wanted.dedupe_key,
+            correlation_id=wanted.correlation_id or request._request.request_id,  # noqa: SLF001
+            priority=wanted.priority,
+            tags=wanted.tags,
+            deadline_at=wanted.deadline_at,
+        )
+        run = selectors.run(run_id=submitted.run_id)
+        return Response(
+            representation(run),
+            status=201 if submitted.created else 200,
+            headers={"Location": f"/runs/{run.id}"},
+        )
+
+
+class RunView(APIView):
+    """One run."""
+
+    scopes = READ
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="getRun",
+        summary="A run with its progress, input and output",
+        responses={200: RunDetail, 404: Problem},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """Show a run."""
+        requests.nothing(request)
+        return Response(representation(_run(run_id)))
+
+
+class StepsView(APIView):
+    """The steps of a run."""
+
+    scopes = READ
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="listRunSteps",
+        summary="The steps of a run",
+        parameters=requests.parameters(AfterQuery),
+        responses={200: StepList, 404: Problem},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """List the steps."""
+        wanted = requests.query(request, AfterQuery)
+        rows = selectors.steps(run_id=_run(run_id).id, limit=wanted.limit, after_id=wanted.after)
+        return page(
+            request, [StepEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
+        )
+
+
+class EventsView(APIView):
+    """The history of a run."""
+
+    scopes = READ
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="listRunEvents",
+        summary="The history of a run, oldest first",
+        parameters=requests.parameters(AfterQuery),
+        responses={200: EventList, 404: Problem},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """List the events."""
+        wanted = requests.query(request, AfterQuery)
+        rows = selectors.events(run_id=_run(run_id).id, limit=wanted.limit, after_id=wanted.after)
+        return page(
+            request, [EventEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
+        )
+
+
+class ArtifactsView(APIView):
+    """The files of a run."""
+
+    scopes = READ
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="listRunArtifacts",
+        summary="The files of a run",
+        responses={200: ArtifactList, 404: Problem},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """List the files."""
+        requests.nothing(request)
+        rows = selectors.artifacts(run_id=_run(run_id).id)
+        return page(request, [ArtifactEntry.of(row) for row in rows])
+
+
+class WhyView(APIView):
+    """Why a run is not further."""
+
+    scopes = READ
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="whyRun",
+        summary="Why each step that has not ended is where it is",
+        responses={200: WhyList, 404: Problem},
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        """List the reasons."""
+        requests.nothing(request)
+        reasons = selectors.why(run_id=_run(run_id).id)
+        return page(request, [WhyEntry.of(why) for why in reasons])
+
+
+class _SteerView(APIView):
+    scopes: ClassVar[dict[str, str]] = {"POST": "runs.write"}
+    door: ClassVar[str]
+
+    def act(self, request: Request, run_id: str) -> Response:
+        """Go through the door of the engine; a refusal shows the run as it is."""
+        requests.nothing(request)
+        identity = requests.uuid(run_id, what="run")
+        try:
+            getattr(runs, self.door)(run_id=identity, actor=str(request.user.subject))
+        except StateConflictError as exc:
+            current = representation(selectors.run(run_id=identity))
+            raise Conflict(exc.message, current) from exc
+        return Response(representation(selectors.run(run_id=identity)))
+
+
+def _steering(summary: str, operation: str) -> Any:
+    return extend_schema(
+        tags=["runs"],
+        operation_id=operation,
+        summary=summary,
+        request=None,
+        responses={200: RunDetail, 404: Problem, 409: Problem},
+    )
+
+
+class CancelView(_SteerView):
+    """Cancel a run."""
+
+    door = "cancel"
+
+    @_steering("Cancel a run", "cancelRun")
+    def post(self, request: Request, run_id: str) -> Response:
+        """Cancel; what runs is asked to stop."""
+        return self.act(request, run_id)
+
+
+class PauseView(_SteerView):
+    """Pause a run."""
+
+    door = "pause"
+
+    @_steering("Pause a run: what is being worked on ends, nothing new starts", "pauseRun")
+    def post(self, request: Request, run_id: str) -> Response:
+        """Pause."""
+        return self.act(request, run_id)
+
+
+class ResumeView(_SteerView):
+    """Resume a run."""
+
+    door = "resume"
+
+    @_steering("Resume a paused run", "resumeRun")
+    def post(self, request: Request, run_id: str) -> Response:
+        """Resume."""
+        return self.act(request, run_id)
+
+
+def representation(run: Run) -> dict[str, Any]:
+    """Return the JSON of a run with progress, input and output."""
+    return RunDetail.of(
+        run,
+        input=run.input,
+        progress=Progress.of(selectors.progress(run_id=run.id)),
+        output=selectors.output(run_id=run.id) if run.state == RunState.SUCCEEDED else None,
+    ).model_dump(mode="json")
+
+
+def _run(text: str) -> Run:
+    return selectors.run(run_id=requests.uuid(text, what="run"))

@@ -1,0 +1,115 @@
+"""`POST /runs` as multipart/form-data: fields as text, `input` as JSON, files by input field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.core.exceptions import SuspiciousOperation
+from django.http.multipartparser import MultiPartParserError
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import DataAndFiles, MultiPartParser
+
+from engine import artifacts, registry, runs
+from engine.api import requests
+from engine.api.parsers import strict_json
+from engine.api.problems import RequestInvalid
+from engine.errors import InputInvalidError
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+    from pydantic import BaseModel
+    from rest_framework.request import Request
+
+    from engine.api.runs import RunRequest
+
+Model = TypeVar("Model", bound="BaseModel")
+
+#: Form fields whose text is JSON.
+_JSON_FIELDS = {"input", "tags", "priority"}
+
+FORM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "automation": {"type": "string"},
+        "input": {"type": "string", "description": "The input as JSON, files left out"},
+        "dedupe_key": {"type": "string"},
+        "correlation_id": {"type": "string"},
+        "priority": {"type": "integer"},
+        "tags": {"type": "string", "description": "A JSON list of texts"},
+        "deadline_at": {"type": "string", "format": "date-time"},
+    },
+    "additionalProperties": {"type": "string", "format": "binary"},
+    "required": ["automation"],
+}
+
+
+class MultiPart(MultiPartParser):
+    """Parse a form; a malformed one is a 400, whatever part of Django finds it out."""
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> DataAndFiles:
+        """Return fields and files."""
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except (MultiPartParserError, SuspiciousOperation, UnicodeDecodeError) as exc:
+            raise ParseError("The form is not valid multipart/form-data.") from exc
+
+
+def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, UploadedFile]]:
+    """Return the request as the model, and its files by the input field they are for."""
+    document = request.data
+    if not hasattr(document, "getlist"):
+        return requests.body(document, model), {}
+    errors = [
+        (f"/{name}", "given twice")
+        for name in document
+        if len(document.getlist(name)) + len(request.FILES.getlist(name)) > 1
+    ]
+    if errors:
+        raise RequestInvalid("A part of the form is given twice.", errors)
+    fields: dict[str, Any] = {}
+    for name in document:
+        if name in request.FILES:
+            continue
+        text = document.get(name)
+        fields[name] = strict_json(text) if name in _JSON_FIELDS else text
+    return requests.body(fields, model), {name: request.FILES[name] for name in request.FILES}
+
+
+def store(
+    files: dict[str, UploadedFile], wanted: RunRequest, *, created_by: str
+) -> dict[str, Any]:
+    """Store the files and return references by input field.
+
+    Names, and the rest of the input as far as it can be judged without the files, come first:
+    nothing is stored for a request that cannot be accepted.
+    """
+    if not files:
+        return {}
+    declared = registry.automation(wanted.automation)
+    known = set(declared.input.model_fields)
+    problems = [
+        {"field": name, "reason": f"unknown; known: {', '.join(sorted(known)) or 'none'}"}
+        for name in files
+        if name not in known
+    ] + [
+        {"field": name, "reason": "given in `input` and as a file"}
+        for name in files
+        if name in wanted.input
+    ]
+    if problems:
+        raise InputInvalidError("A file names no free field of the input.", problems=problems)
+    placeholder = {"sha256": "0" * 64, "name": "file", "size": 0}
+    runs.validated_input(
+        declared=declared, given={**wanted.input, **dict.fromkeys(files, placeholder)}
+    )
+    return {
+        name: artifacts.store(
+            name=(file.name or name).replace("\x00", ""),
+            content=file.file,  # type: ignore[arg-type] # Django types it loosely
+            media_type=(file.content_type or "application/octet-stream")[:100],
+            created_by=created_by,
+        ).model_dump(mode="json")
+        for name, file in files.items()
+    }

@@ -1,0 +1,154 @@
+"""The `ctx` of a running step: everything a step may do beside computing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import structlog
+import uuid_utils.compat as uuids
+from django.db import connection, transaction
+
+from engine import artifacts, sql
+from engine.errors import (
+    CancelledError,
+    ClaimLostError,
+    NotFoundError,
+    QueryOutsideTransactionError,
+    StepError,
+)
+from engine.graph import UNMAPPED
+from engine.transitions import claims
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from engine.contracts import ArtifactRef
+    from engine.heartbeat import Watch
+    from engine.transitions.claims import Claimed
+
+#: `checkpoint` asks the database at most this often, in seconds.
+CHECKPOINT_SECONDS = 1.0
+#: Longest life of a completion transaction; PostgreSQL ends it after that.
+TRANSACTION_SECONDS = 10
+#: Remarks one step may leave; the last one then says that there were more.
+MAX_WARNINGS = 200
+
+
+class RunningContext:
+    """Implement `contracts.StepContext` for one claimed step."""
+
+    def __init__(self, step: Claimed, watch: Watch) -> None:
+        self._claimed = step
+        self._watch = watch
+        self._asked_at = time.monotonic()
+        self._atomic: transaction.Atomic | None = None
+        self._open = False
+        self.warnings: list[dict[str, Any]] = []
+        self.run_id = step.run_id
+        self.step = step.key
+        self.map_index = None if step.map_index == UNMAPPED else step.map_index
+        self.attempt = step.attempt
+        self.effect_key = f"{step.run_id}:{step.key}:{step.map_index}"
+        self.log = structlog.get_logger("step").bind(
+            run_id=str(step.run_id),
+            step=step.key,
+            step_run_id=step.id,
+            correlation_id=step.correlation_id,
+        )
+        self.artifacts = StepArtifacts()
+
+    def checkpoint(self) -> None:
+        """Raise CancelledError when the run was cancelled, ClaimLostError when fenced."""
+        if self._watch.lost:
+            raise ClaimLostError
+        now = time.monotonic()
+        if now - self._asked_at < CHECKPOINT_SECONDS or self._atomic is not None:
+            return
+        self._asked_at = now
+        cancel = claims.held(step=self._claimed)
+        if cancel is None:
+            raise ClaimLostError
+        if cancel:
+            raise CancelledError
+
+    def warn(self, code: str, message: str, **data: Any) -> None:
+        """Leave a remark on the run's history, written with the step's result."""
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append({"code": code, "message": message, **data})
+        elif len(self.warnings) == MAX_WARNINGS:
+            self.warnings.append({"code": "more_warnings", "message": "There were more remarks."})
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Open the completion transaction (see `contracts.StepContext.transaction`)."""
+        if self._atomic is not None:
+            raise StepError(
+                "second_transaction",
+                "A step may open its completion transaction once.",
+                permanent=True,
+            )
+        self._atomic = transaction.atomic()
+        self._atomic.__enter__()
+        sql.count(f"SET LOCAL idle_in_transaction_session_timeout = '{TRANSACTION_SECONDS}s'")
+        sql.count(f"SET LOCAL statement_timeout = '{TRANSACTION_SECONDS}s'")
+        # The guard comes first: a step that lost its claim fails here and has written nothing.
+        if claims.held(step=self._claimed, lock=True) is None:
+            raise ClaimLostError
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open = False
+
+    @property
+    def writing(self) -> bool:
+        """Whether the step has opened its transaction."""
+        return self._atomic is not None
+
+    def close(self, error: BaseException | None) -> None:
+        """Commit the completion transaction, or roll it back when there is an error."""
+        atomic, self._atomic = self._atomic, None
+        if atomic is not None:
+            kind = type(error) if error is not None else None
+            atomic.__exit__(kind, error, error.__traceback__ if error is not None else None)
+
+    @contextmanager
+    def guarded_queries(self) -> Iterator[None]:
+        """Refuse the body's queries unless its transaction is open."""
+
+        def refuse(execute: Callable[..., Any], *arguments: Any) -> Any:
+            if self._open:
+                return execute(*arguments)
+            raise QueryOutsideTransactionError(
+                "A step may use the database only inside `with ctx.transaction():`."
+            )
+
+        with connection.execute_wrapper(refuse):
+            yield
+
+
+class StepArtifacts:
+    """Save and read files from inside a step; rows follow with the completion."""
+
+    def __init__(self) -> None:
+        self.saved: list[dict[str, Any]] = []
+
+    def save(self, name: str, content: bytes | BinaryIO, media_type: str) -> ArtifactRef:
+        """Store the content now; a crash before the completion leaves only an unnamed file."""
+        ref = artifacts.put(name=name, content=content, media_type=media_type)
+        self.saved.append({"id": str(uuids.uuid7()), **ref.model_dump()})
+        return ref
+
+    def open(self, ref: ArtifactRef) -> BinaryIO:
+        """Open stored content for reading."""
+        try:
+            return artifacts.open_content(sha256=ref.sha256)
+        except NotFoundError as exc:
+            raise StepError("artifact_gone", exc.message, permanent=True) from exc
+
+    def read(self, ref: ArtifactRef) -> bytes:
+        """Read the whole content into memory."""
+        with self.open(ref) as file:
+            return file.read()

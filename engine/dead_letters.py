@@ -1,0 +1,92 @@
+"""What an operator does with a step that failed for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models.functions import Now
+
+from engine import sql
+from engine.errors import NotFoundError, StateConflictError
+from engine.models import DeadLetter
+from engine.states import RunState
+from engine.transitions import requeue as moves
+from engine.transitions import runs as run_moves
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+#: States of a run from which a dead step can go on. A cancelled run stays what its owner made it.
+REQUEUABLE = frozenset({RunState.BLOCKED, RunState.FAILED, RunState.PAUSED, RunState.RUNNING})
+
+
+def requeue(*, dead_letter_id: int, actor: str) -> UUID:
+    """Try the dead step again with fresh attempts; its run goes on and keeps all good results.
+
+    Raises NotFoundError, or StateConflictError when the letter is closed or the run cannot go on.
+    """
+
+    def move() -> UUID:
+        letter = _open_letter(dead_letter_id, wanted="requeue it")
+        if letter.run_state not in REQUEUABLE:
+            raise StateConflictError(
+                "The run", wanted="requeue a step of it", actual=letter.run_state
+            )
+        moves.revive(
+            run_id=letter.run_id,
+            step_run_id=letter.step_run_id,
+            failed=letter.run_state == RunState.FAILED,
+            actor=actor,
+        )
+        moves.reopen(run_id=letter.run_id)
+        moves.resolve(dead_letter_id=dead_letter_id, state="requeued", actor=actor)
+        run_moves.note(
+            run_id=letter.run_id, kind="run.requeued", actor=actor, dead_letter_id=dead_letter_id
+        )
+        found: UUID = letter.run_id
+        return found
+
+    return sql.patiently(move)
+
+
+def discard(*, dead_letter_id: int, actor: str) -> None:
+    """Give the step up: a run that was blocked by it ends as failed."""
+
+    def move() -> tuple[UUID, bool]:
+        letter = _open_letter(dead_letter_id, wanted="discard it")
+        moves.resolve(dead_letter_id=dead_letter_id, state="discarded", actor=actor)
+        ending = run_moves.begin_ending(
+            run_id=letter.run_id,
+            ending=RunState.FAILED,
+            code="dead_letter_discarded",
+            message=f"Step {letter.step} was given up by {actor or 'an operator'}.",
+        )
+        run_moves.note(
+            run_id=letter.run_id,
+            kind="dead_letter.discarded",
+            actor=actor,
+            dead_letter_id=dead_letter_id,
+        )
+        return letter.run_id, ending
+
+    run_id, ending = sql.patiently(move)
+    if ending:
+        sql.patiently(lambda: run_moves.sweep(run_id=run_id))
+        run_moves.end(run_id=run_id)
+
+
+def notified(*, dead_letter_id: int) -> DeadLetter | None:
+    """Note that somebody was told; None when it was noted before or the letter is gone."""
+    first = DeadLetter.objects.filter(pk=dead_letter_id, notified_at__isnull=True).update(
+        notified_at=Now()
+    )
+    return DeadLetter.objects.get(pk=dead_letter_id) if first else None
+
+
+def _open_letter(dead_letter_id: int, *, wanted: str) -> Any:
+    letter = moves.lock_letter(dead_letter_id=dead_letter_id)
+    if letter is None:
+        raise NotFoundError(f"There is no dead letter {dead_letter_id}")
+    if letter.state != "open":
+        raise StateConflictError("The dead letter", wanted=wanted, actual=letter.state)
+    return letter

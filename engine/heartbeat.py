@@ -1,0 +1,132 @@
+"""The thread beside a running step: renews its lease, sees a cancel, ends what will not end itself.
+
+One thread and one database connection a process, begun with the first step (after the fork). A step
+stuck in C code that never lets go of the interpreter starves this thread too: its lease runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from engine import leases, sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.transitions.claims import Claimed
+
+#: How often the thread looks at the clock while a step runs, in seconds.
+TICK_SECONDS = 0.25
+#: Leases are renewed this many times in their life.
+BEATS_PER_LEASE = 3
+
+log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """One running step as the heartbeat sees it. Moments are of the monotonic clock."""
+
+    def __init__(
+        self,
+        *,
+        step: Claimed,
+        timeout_seconds: float,
+        on_timeout: Callable[[], None],
+        on_hard_cancel: Callable[[], None],
+    ) -> None:
+        now = time.monotonic()
+        self.step = step
+        self.deadline = now + timeout_seconds
+        self.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
+        self.cancel_since: float | None = None
+        self.lost = False
+        self.on_timeout = on_timeout
+        self.on_hard_cancel = on_hard_cancel
+
+
+class Heartbeat:
+    """Watch the step this process runs, one at a time."""
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+        self._busy = threading.Event()
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        #: Ends this process; set in worker children, None where a process must not end itself.
+        self.end_process: Callable[[], None] | None = None
+
+    def begin(self, watch: Watch) -> None:
+        """Start to watch a step; the thread is begun with the first one of this process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._busy = threading.Event()
+            self._lock = threading.Lock()
+            threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True).start()
+        self._watch = watch
+        self._busy.set()
+
+    def finish(self) -> None:
+        """Stop watching: from here on the step can be neither timed out nor ended from outside.
+
+        Waits for a verdict that is being written just now, so that both sides do not write.
+        """
+        with self._lock:
+            self._watch = None
+        self._busy.clear()
+
+    def _beat_forever(self) -> None:
+        while True:
+            self._busy.wait()
+            with self._lock:
+                watch = self._watch
+                if watch is not None:
+                    try:
+                        self._beat(watch)
+                    except sql.CONNECTION_ERRORS:
+                        # The database is away. The next beat tries again; the lease has patience.
+                        with contextlib.suppress(Exception):
+                            connection.close()
+                    except Exception:
+                        log.exception("heartbeat_failed", step_run_id=watch.step.id)
+            time.sleep(TICK_SECONDS)
+
+    def _beat(self, watch: Watch) -> None:
+        now = time.monotonic()
+        if now >= watch.next_beat and not watch.lost:
+            cancel = leases.renew(step=watch.step)
+            watch.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
+            if cancel is None:
+                watch.lost = True
+                log.warning("claim_lost", step_run_id=watch.step.id)
+            elif cancel and watch.cancel_since is None:
+                watch.cancel_since = now
+        if watch.lost:
+            return
+        if now >= watch.deadline:
+            self._stop(watch, watch.on_timeout, reason="timeout")
+        elif watch.cancel_since and now >= watch.cancel_since + settings.CANCEL_GRACE_SECONDS:
+            self._stop(watch, watch.on_hard_cancel, reason="cancelled")
+
+    def _stop(self, watch: Watch, verdict: Callable[[], None], *, reason: str) -> None:
+        verdict()
+        watch.lost = True
+        if self.end_process is not None:
+            log.warning("process_ended", step_run_id=watch.step.id, reason=reason)
+            self.end_process()
+
+
+def kill_this_process() -> None:
+    """End this process at once; its pool starts another. The step's end is recorded already."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+heart = Heartbeat()

@@ -1,0 +1,92 @@
+"""Lanes: what may run where. Departments write them through here; the dispatcher reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from engine import sql
+from engine.errors import NotFoundError
+from engine.models import Lane
+from engine.transitions import dispatch as moves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.publishing import ReadyStep
+
+WITH_READY = """
+SELECT l.slug FROM engine_lane l
+WHERE NOT l.paused AND EXISTS (
+    SELECT 1 FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
+    WHERE s.lane = l.slug AND s.state = 'ready' AND NOT s.cancel_requested
+      AND r.state IN ('pending', 'running', 'blocked'))
+ORDER BY l.slug
+"""
+# The lane's row is the lock under which credit is made: two dispatchers cannot spend it twice.
+CREDIT = """
+SELECT l.max_concurrency, l.paused,
+    CASE WHEN l.max_concurrency IS NULL THEN 0 ELSE (SELECT count(*) FROM engine_steprun s
+        WHERE s.lane = l.slug AND s.state IN ('queued', 'running')) END AS in_flight
+FROM engine_lane l WHERE l.slug = %(lane)s FOR NO KEY UPDATE
+"""
+
+
+def declare(*, slug: str, queue: str) -> None:
+    """Make sure that the lane exists; what operators have set on it stays."""
+    sql.count(
+        "INSERT INTO engine_lane (slug, queue, paused) VALUES (%(slug)s, %(queue)s, false)"
+        " ON CONFLICT (slug) DO UPDATE SET queue = EXCLUDED.queue",
+        {"slug": slug, "queue": queue},
+    )
+
+
+def pause(*, slug: str, actor: str) -> int:
+    """Close a lane: nothing of it is sent or claimed; what runs goes on. Returns steps recalled."""
+    _set(slug, paused=True)
+    return sql.patiently(
+        lambda: moves.hand_back_of_lane(lane=slug, reason="department_paused", actor=actor)
+    )
+
+
+def resume(*, slug: str) -> None:
+    """Open a lane again; the dispatcher sends what has gathered."""
+    _set(slug, paused=False)
+
+
+def limit(*, slug: str, max_concurrency: int | None) -> None:
+    """Set how many steps of the lane may be queued or running at once; None lifts the limit."""
+    _set(slug, max_concurrency=max_concurrency)
+
+
+def with_ready() -> list[str]:
+    """Return the open lanes in which something waits to be sent."""
+    return [row.slug for row in sql.rows(WITH_READY)]
+
+
+def dispatch(*, lane: str, limit: int, send: Callable[[Sequence[ReadyStep]], None]) -> int:
+    """Send up to `limit` ready steps of a lane, within its credit, and note them as queued.
+
+    `send` runs inside the transaction: when it raises, every row stays ready. When the process dies
+    after it, the rows stay ready too and are sent again; the second message finds nothing to claim.
+    """
+    with transaction.atomic():
+        found = sql.rows(CREDIT, {"lane": lane})
+        if not found or found[0].paused:
+            return 0
+        credit = limit
+        if found[0].max_concurrency is not None:
+            credit = min(limit, found[0].max_concurrency - found[0].in_flight)
+        if credit <= 0:
+            return 0
+        steps = moves.take(lane=lane, limit=credit)
+        if not steps:
+            return 0
+        send(steps)
+        return moves.queue(steps=steps)
+
+
+def _set(slug: str, **values: object) -> None:
+    if not Lane.objects.filter(pk=slug).update(**values):
+        raise NotFoundError(f"There is no department {slug!r}")

@@ -1,0 +1,97 @@
+"""What was typed becomes an automation's input: `k=v` by the input's schema, `k=path` as a file."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import CommandError
+from pydantic import TypeAdapter, ValidationError
+
+from engine import artifacts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic.fields import FieldInfo
+
+    from engine.registry import AutomationDeclaration
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Split `key=value` (an argparse type)."""
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise CommandError(f"{text!r} must read KEY=VALUE.")
+    return key.strip(), value
+
+
+def field(declared: AutomationDeclaration, name: str) -> FieldInfo:
+    """Return a field of the automation's input, or say which there are."""
+    fields = declared.input.model_fields
+    if name not in fields:
+        known = ", ".join(fields) or "none: it takes no input"
+        raise CommandError(
+            f"{declared.name} has no input field {name!r}; its fields: {known}."
+        )
+    return fields[name]
+
+
+def value(declared: AutomationDeclaration, name: str, text: str) -> Any:
+    """Return the JSON value of what was typed for a field.
+
+    Text the field's type takes as it is stays text or becomes its number, date, ...; else it is
+    read as JSON (lists, objects, null). What fits neither way is left for the input's validation,
+    which names field and reason.
+    """
+    info = field(declared, name)
+    adapter: TypeAdapter[Any] = TypeAdapter(info.annotation)
+    try:
+        as_json = json.loads(text)
+    except ValueError:
+        as_json = text
+    tries = [as_json, text] if info.annotation is Any else [text, as_json]
+    for attempt in tries:
+        try:
+            return adapter.dump_python(adapter.validate_python(attempt), mode="json")
+        except ValidationError:
+            continue
+    return text
+
+
+def stored_file(declared: AutomationDeclaration, name: str, path: str, *, actor: str) -> Any:
+    """Store a local file and return the reference to it, as the field takes it."""
+    field(declared, name)
+    source = Path(path).expanduser()
+    if not source.is_file():
+        what = "is not a file" if source.exists() else "does not exist"
+        raise CommandError(f"{name}: {path} {what}.")
+    media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
+    try:
+        with source.open("rb") as content:
+            reference = artifacts.store(
+                name=source.name, content=content, media_type=media_type, created_by=actor
+            )
+    except OSError as exc:
+        raise CommandError(f"{name}: {path} cannot be read: {exc.strerror}.") from exc
+    return reference.model_dump(mode="json")
+
+
+def collect(
+    declared: AutomationDeclaration,
+    *,
+    values: Sequence[tuple[str, str]],
+    files: Sequence[tuple[str, str]],
+    actor: str,
+) -> dict[str, Any]:
+    """Return the input; names are checked before any file is stored."""
+    names = [name for name, _ in [*values, *files]]
+    for name in names:
+        field(declared, name)
+        if names.count(name) > 1:
+            raise CommandError(f"{name} is given {names.count(name)} times; give it once.")
+    return {name: value(declared, name, text) for name, text in values} | {
+        name: stored_file(declared, name, path, actor=actor) for name, path in files
+    }

@@ -1,0 +1,23 @@
+"""The tables of the engine, one file per subject; re-exported because Django looks here."""
+
+from engine.models.artifacts import Artifact
+from engine.models.dead_letters import DeadLetter
+from engine.models.definitions import AutomationVersion
+from engine.models.events import OutboxEvent, RunEvent
+from engine.models.lanes import Lane, WorkerPresence
+from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
+
+__all__ = [
+    "Artifact",
+    "AutomationVersion",
+    "DeadLetter",
+    "Lane",
+    "Lease",
+    "OutboxEvent",
+    "Run",
+    "RunEvent",
+    "StepInput",
+    "StepOutput",
+    "StepRun",
+    "WorkerPresence",
+]

@@ -1,0 +1,33 @@
+"""What may run where. The engine owns these rows; departments write them through `engine.lanes`."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Lane(models.Model):
+    """The way of one department through the workers: its queue, whether it is open, how wide."""
+
+    slug = models.CharField(max_length=63, primary_key=True, help_text="The department's slug")
+    queue = models.CharField(max_length=63)
+    paused = models.BooleanField(default=False)
+    max_concurrency = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Most steps queued or running at once; empty: no limit"
+    )
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class WorkerPresence(models.Model):
+    """A worker process that consumes queues, as it last said itself; written by orchestration."""
+
+    hostname = models.CharField(max_length=255, primary_key=True)
+    queues = models.JSONField(default=list)
+    pid = models.IntegerField()
+    concurrency = models.IntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.hostname

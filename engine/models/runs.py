@@ -1,0 +1,221 @@
+"""Runs and the executions of their steps. State columns are written by `engine.transitions` only.
+
+`StepRun`, `Lease` and the io tables are the hot path: narrow, few indexes, room for HOT updates.
+Rows that are inserted by the same statement that has just updated their parent carry no foreign key
+constraint (the parent provably exists; the check would cost a query per row).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import F, Q
+
+from engine.graph import UNMAPPED
+from engine.models.definitions import AutomationVersion
+from engine.states import RUN_TERMINAL, STEP_TERMINAL, RunState, StepState
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+def _choices(states: type[RunState] | type[StepState]) -> list[tuple[str, str]]:
+    return [(state.value, state.value.replace("_", " ")) for state in states]
+
+
+class Run(models.Model):
+    """One execution of one version of an automation with one input."""
+
+    id = models.UUIDField(primary_key=True)  # UUIDv7 by engine.runs: sorts by creation time
+    automation = models.CharField(max_length=200)
+    department = models.CharField(max_length=63)
+    version = models.ForeignKey(AutomationVersion, on_delete=models.PROTECT, related_name="runs")
+    state = models.CharField(max_length=12, choices=_choices(RunState))
+    #: Where `cancelling` ends: cancelled, failed or timed_out.
+    ending = models.CharField(max_length=12, blank=True, default="")
+    #: Sinks of the graph that have not succeeded; 0 ends the run.
+    pending = models.IntegerField()
+    generation = models.PositiveIntegerField(default=1, help_text="Raised by an operator's requeue")
+    input = models.JSONField()
+    error_code = models.CharField(max_length=100, blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+    dedupe_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - unique when set
+    correlation_id = models.CharField(max_length=100, blank=True, default="")
+    priority = models.SmallIntegerField(default=0, help_text="Higher goes first")
+    tags = models.JSONField(default=list)
+    trigger = models.CharField(max_length=20, help_text="api, command, event, schedule or admin")
+    created_by = models.CharField(max_length=150, blank=True, default="")
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            # GET /runs and the admin's list with a filter: newest first, keyset by id (UUIDv7).
+            models.Index(fields=["department", "-id"], name="run_by_department"),
+            models.Index(fields=["automation", "-id"], name="run_by_automation"),
+            # The manager's look for runs to end (cancelling) and for deadlines.
+            models.Index(
+                fields=["state", "-id"],
+                name="run_open",
+                condition=~Q(state__in=[s.value for s in RUN_TERMINAL]),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["automation", "dedupe_key"],
+                name="run_business_key_once",
+                condition=Q(dedupe_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="run_state_known", condition=Q(state__in=[s.value for s in RunState])
+            ),
+            models.CheckConstraint(
+                name="run_finished_iff_terminal",
+                condition=Q(state__in=[s.value for s in RUN_TERMINAL], finished_at__isnull=False)
+                | (~Q(state__in=[s.value for s in RUN_TERMINAL]) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(name="run_pending_not_negative", condition=Q(pending__gte=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.automation} {self.id}"
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Return how long the run took, or None while it has not ended."""
+        if self.finished_at is None:
+            return None
+        return self.finished_at - (self.started_at or self.created_at)
+
+
+class StepRun(models.Model):
+    """One execution of a step in a run; a mapped step has one per item, beside its planner.
+
+    Ids fall along the graph: a parent's id is above its successors'. Whoever locks several rows of
+    a run takes them by descending id, so that no two transactions wait for each other.
+    """
+
+    KINDS = [("step", "step"), ("map", "map")]
+
+    id = models.BigAutoField(primary_key=True)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="step_runs", db_index=False)
+    key = models.CharField(max_length=200)
+    map_index = models.IntegerField(default=UNMAPPED)
+    kind = models.CharField(max_length=4, choices=KINDS, default="step")
+    lane = models.CharField(max_length=63)
+    queue = models.CharField(max_length=63)
+    state = models.CharField(max_length=10, choices=_choices(StepState))
+    #: Parents that do not yet satisfy the join.
+    pending = models.IntegerField()
+    priority = models.SmallIntegerField(default=0)
+    ready_at = models.DateTimeField(null=True, blank=True)
+    dispatched_at = models.DateTimeField(null=True, blank=True)
+    dispatches = models.SmallIntegerField(default=0, help_text="Sent this often since it was ready")
+    attempt = models.IntegerField(default=0)
+    failures = models.SmallIntegerField(default=0, help_text="Since the last requeue")
+    crashes = models.SmallIntegerField(default=0, help_text="Workers lost since the last requeue")
+    claim = models.UUIDField(null=True, blank=True)
+    worker = models.CharField(max_length=255, blank=True, default="")
+    next_at = models.DateTimeField(null=True, blank=True, help_text="Not before: retry backoff")
+    cancel_requested = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=100, blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            # Dispatcher: what must be sent, per lane, by priority and age.
+            models.Index(
+                fields=["lane", "-priority", "ready_at"],
+                name="steprun_ready",
+                condition=Q(state="ready"),
+            ),
+            # Reaper: sent and not claimed; concurrency count of a lane.
+            models.Index(
+                fields=["lane", "dispatched_at"],
+                name="steprun_in_flight",
+                condition=Q(state__in=["queued", "running"]),
+            ),
+            # Timers: backoff that has run out.
+            models.Index(
+                fields=["next_at"], name="steprun_retry_wait", condition=Q(state="retry_wait")
+            ),
+        ]
+        constraints = [
+            # Also the way from a step to its successors and to its parents' outputs.
+            models.UniqueConstraint(
+                fields=["run", "key", "map_index"], name="steprun_once_per_run"
+            ),
+            models.CheckConstraint(
+                name="steprun_state_known", condition=Q(state__in=[s.value for s in StepState])
+            ),
+            models.CheckConstraint(
+                name="steprun_finished_iff_terminal",
+                condition=Q(state__in=[s.value for s in STEP_TERMINAL], finished_at__isnull=False)
+                | (~Q(state__in=[s.value for s in STEP_TERMINAL]) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="steprun_running_is_claimed",
+                condition=~Q(state="running") | Q(claim__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="steprun_starts_after_its_parents",
+                condition=Q(pending=0)
+                | ~Q(state__in=["ready", "queued", "running", "retry_wait", "succeeded"]),
+            ),
+            models.CheckConstraint(
+                name="steprun_pending_not_negative", condition=Q(pending__gte=0)
+            ),
+            models.CheckConstraint(
+                name="steprun_attempt_covers_failures",
+                condition=Q(attempt__gte=F("failures")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key if self.map_index == UNMAPPED else f"{self.key}[{self.map_index}]"
+
+
+class Lease(models.Model):
+    """Who holds a claim and until when, on the database's clock. Ended claims have no row."""
+
+    claim = models.UUIDField(primary_key=True)
+    worker = models.CharField(max_length=255)
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.claim} held by {self.worker}"
+
+
+class StepInput(models.Model):
+    """The item a mapped StepRun works on: {parameter: value}."""
+
+    step_run = models.OneToOneField(
+        StepRun, on_delete=models.CASCADE, primary_key=True, related_name="item", db_constraint=False
+    )
+    value = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"input of {self.step_run_id}"
+
+
+class StepOutput(models.Model):
+    """What a succeeded StepRun returned."""
+
+    step_run = models.OneToOneField(
+        StepRun,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="output",
+        db_constraint=False,
+    )
+    value = models.JSONField(null=True)
+    #: The ArtifactRef of the JSON when it is over 64 KiB; `value` is null then.
+    ref = models.JSONField(null=True)
+
+    def __str__(self) -> str:
+        return f"output of {self.step_run_id}"

@@ -1,0 +1,48 @@
+"""The seam between "these steps are ready" and the broker, which the engine does not know.
+
+Publishing is a hint: the rows are the truth, the manager finds what a lost hint left behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyStep:
+    """A StepRun that may be tried now, and the queue it goes to."""
+
+    id: int
+    queue: str
+
+
+class Publisher(Protocol):
+    """Send hints to workers; must not raise and must not block for long."""
+
+    def publish(self, steps: Sequence[ReadyStep]) -> None:
+        """Send one hint per step."""
+        ...
+
+
+class _Nobody:
+    def publish(self, steps: Sequence[ReadyStep]) -> None:
+        """Send nothing: in a process without a publisher the manager will find the rows."""
+
+
+_publisher: Publisher = _Nobody()
+
+
+def register(publisher: Publisher) -> None:
+    """Name the publisher of this process; `OrchestrationConfig.ready()` does."""
+    global _publisher  # noqa: PLW0603 - one publisher per process, set once at start
+    _publisher = publisher
+
+
+def publish(steps: Sequence[ReadyStep]) -> None:
+    """Hand ready steps to the broker, best effort. Call it after the commit, never before."""
+    if steps:
+        _publisher.publish(steps)

@@ -1,0 +1,259 @@
+"""What can be asked of a run: submit, cancel, pause, resume. The only doors in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+import uuid_utils.compat as uuids
+from django.conf import settings
+from pydantic import ValidationError
+
+from engine import definitions, publishing, registry, sql
+from engine.errors import InputInvalidError, NotFoundError, StateConflictError
+from engine.models import Run
+from engine.states import RunState
+from engine.transitions import dispatch
+from engine.transitions import runs as moves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from engine.registry import AutomationDeclaration
+
+ORCHESTRATOR_QUEUE = "orchestrator"
+MAX_KEY_CHARACTERS = 255
+#: Smallest and largest priority: a smallint leaves room for finer steps later.
+PRIORITIES = range(-100, 101)
+
+ENDING = """
+SELECT id FROM engine_run WHERE state = 'cancelling' ORDER BY id LIMIT %(limit)s
+"""
+OVERDUE = """
+SELECT id FROM engine_run
+WHERE state IN ('pending', 'running', 'paused', 'blocked') AND deadline_at < clock_timestamp()
+LIMIT %(limit)s
+"""
+
+log = structlog.get_logger(__name__)
+#: (database, automation, checksum) -> id of the stored version: rows that never change.
+_versions: dict[tuple[Any, str, str], int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submission; `created` is False when the business key was used before."""
+
+    run_id: UUID
+    created: bool
+
+
+def submit(
+    *,
+    automation: str,
+    input: dict[str, Any],  # noqa: A002 - the field's word
+    trigger: str,
+    created_by: str = "",
+    dedupe_key: str | None = None,
+    correlation_id: str = "",
+    priority: int = 0,
+    tags: Sequence[str] = (),
+    deadline_at: datetime | None = None,
+) -> Submitted:
+    """Accept a run: the row, its whole static plan and the event, durable when this returns.
+
+    The same `dedupe_key` for the same automation returns the run that exists. Raises
+    UnknownAutomationError, or InputInvalidError naming each field at fault; nothing is stored then.
+    """
+    declared = registry.automation(automation)
+    plain = validated_input(declared=declared, given=input)
+    _check_words(dedupe_key=dedupe_key, correlation_id=correlation_id, priority=priority, tags=tags)
+    run_id = uuids.uuid7()
+    values = {
+        "id": run_id,
+        "automation": declared.name,
+        "department": declared.department,
+        "input": sql.jsonb(plain),
+        "dedupe_key": dedupe_key or None,
+        "correlation_id": correlation_id,
+        "priority": priority,
+        "tags": sql.jsonb(list(tags)),
+        "trigger": trigger,
+        "created_by": created_by,
+        "deadline_at": deadline_at,
+    }
+    try:
+        ready = moves.submit(values=values | _plan(declared))
+    except psycopg.errors.ForeignKeyViolation:
+        # The database was restored or emptied under this process: what it remembers is stale.
+        _versions.clear()
+        definitions.graph.cache_clear()
+        ready = moves.submit(values=values | _plan(declared))
+    if ready is None:
+        existing = Run.objects.only("id").get(automation=declared.name, dedupe_key=dedupe_key)
+        return Submitted(existing.id, created=False)
+    publishing.publish(ready)
+    return Submitted(run_id, created=True)
+
+
+def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str, Any]:
+    """Return the input as the model's JSON; InputInvalidError names every field at fault."""
+    if not isinstance(given, dict):
+        problems = [{"field": "", "reason": "must be an object"}]
+        raise InputInvalidError("The input must be a JSON object.", problems=problems)
+    unknown = sorted(set(map(str, given)) - _fields(declared))
+    problems = [
+        {"field": name, "reason": f"unknown; {declared.name} takes {sorted(_fields(declared))}"}
+        for name in unknown
+    ]
+    plain: dict[str, Any] = {}
+    try:
+        plain = declared.input.model_validate(given).model_dump(mode="json")
+    except ValidationError as exc:
+        problems += [
+            {"field": ".".join(map(str, error["loc"])), "reason": error["msg"]}
+            for error in exc.errors(include_url=False, include_context=False)
+        ]
+    except RecursionError:
+        problems.append({"field": "", "reason": "nested too deeply"})
+    if problems:
+        text = "; ".join(f"{p['field'] or 'input'}: {p['reason']}" for p in problems)
+        raise InputInvalidError(f"{declared.name}: {text}", problems=problems)
+    encoded = json.dumps(plain)
+    if len(encoded) > settings.INLINE_VALUE_BYTES:
+        reason = f"larger than {settings.INLINE_VALUE_BYTES} bytes; pass large values as files"
+        raise InputInvalidError(f"input: {reason}", problems=[{"field": "", "reason": reason}])
+    if "\\u0000" in encoded:
+        reason = "contains a NUL character, which PostgreSQL cannot store"
+        raise InputInvalidError(f"input: {reason}", problems=[{"field": "", "reason": reason}])
+    return plain
+
+
+def cancel(*, run_id: UUID, actor: str) -> None:
+    """End a run: nothing of it is claimed from now on; what runs is asked to stop, then made to.
+
+    Cancelling a run that is already on its way to `cancelled` changes nothing.
+    """
+    if moves.begin_ending(run_id=run_id, ending=RunState.CANCELLED, code="cancelled"):
+        moves.note(run_id=run_id, kind="run.cancel_requested", actor=actor)
+        _finish(run_id)
+        return
+    actual = _state(run_id)
+    if actual != RunState.CANCELLING:
+        raise StateConflictError("The run", wanted="cancel it", actual=actual)
+
+
+def pause(*, run_id: UUID, actor: str) -> None:
+    """Hold a run: what runs goes on to its end, nothing new begins until `resume`."""
+    if not moves.pause(run_id=run_id):
+        raise StateConflictError("The run", wanted="pause it", actual=_state(run_id))
+    sql.patiently(
+        lambda: dispatch.hand_back_of_run(run_id=run_id, reason="run_paused", actor=actor)
+    )
+    moves.note(run_id=run_id, kind="run.paused", actor=actor)
+
+
+def resume(*, run_id: UUID, actor: str) -> None:
+    """Let a paused run go on; the dispatcher sends what is ready."""
+    if not moves.resume(run_id=run_id):
+        raise StateConflictError("The run", wanted="resume it", actual=_state(run_id))
+    moves.note(run_id=run_id, kind="run.resumed", actor=actor)
+
+
+def finish_cancelling(*, limit: int) -> int:
+    """Bring ending runs to their end: sweep again after a crash, end those nobody works on."""
+    return sum(_guarded(row.id) for row in sql.rows(ENDING, {"limit": limit}))
+
+
+def finish_ending(*, run_id: UUID) -> bool:
+    """Bring one ending run on: ask its steps to stop, end it when none is open any more."""
+    return _guarded(run_id)
+
+
+def expire_deadlines(*, limit: int) -> int:
+    """Begin to end the runs whose deadline has passed."""
+    ended = 0
+    for row in sql.rows(OVERDUE, {"limit": limit}):
+        message = "The run's deadline has passed."
+        if moves.begin_ending(
+            run_id=row.id, ending=RunState.TIMED_OUT, code="deadline_passed", message=message
+        ):
+            ended += 1
+            _guarded(row.id)
+    return ended
+
+
+def _guarded(run_id: UUID) -> bool:
+    try:
+        return _finish(run_id)
+    except sql.CONNECTION_ERRORS:
+        raise
+    except Exception:
+        log.exception("run_cannot_be_ended", run_id=str(run_id))
+        return False
+
+
+def _finish(run_id: UUID) -> bool:
+    sql.patiently(lambda: moves.sweep(run_id=run_id))
+    return moves.end(run_id=run_id)
+
+
+def _state(run_id: UUID) -> str:
+    found = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
+    if found is None:
+        raise NotFoundError(f"There is no run {run_id}")
+    return found
+
+
+def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
+    """Return the static plan as the arrays that `SUBMIT` unnests, and the version it is of."""
+    version = _version(declared)
+    graph = definitions.graph(version)
+    # Sinks first: ids fall along the graph, which is the order in which rows are locked.
+    nodes = list(reversed(graph.topological))
+    return {
+        "version": version,
+        "sinks": len(graph.sinks),
+        "keys": [node.key for node in nodes],
+        "kinds": ["map" if node.mapped else "step" for node in nodes],
+        "queues": [ORCHESTRATOR_QUEUE if node.mapped else declared.department for node in nodes],
+        "pendings": [len(node.parents) for node in nodes],
+    }
+
+
+def _version(declared: AutomationDeclaration) -> int:
+    """Return the id of the stored version of this code, remembered per process."""
+    key = (settings.DATABASES["default"]["NAME"], declared.name, declared.checksum)
+    if key not in _versions:
+        _versions[key] = definitions.ensure_version(declared).pk
+    return _versions[key]
+
+
+def _fields(declared: AutomationDeclaration) -> set[str]:
+    fields = declared.input.model_fields
+    return {field.alias or name for name, field in fields.items()}
+
+
+def _check_words(
+    *, dedupe_key: str | None, correlation_id: str, priority: int, tags: Sequence[str]
+) -> None:
+    problems = []
+    if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or "\x00" in dedupe_key):
+        problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters, no NUL"))
+    if len(correlation_id) > 100 or "\x00" in correlation_id:  # noqa: PLR2004 - the column's width
+        problems.append(("correlation_id", "at most 100 characters, no NUL"))
+    if priority not in PRIORITIES:
+        problems.append(("priority", f"between {PRIORITIES[0]} and {PRIORITIES[-1]}"))
+    if any(not isinstance(tag, str) or "\x00" in tag for tag in tags):
+        problems.append(("tags", "a list of texts without NUL"))
+    if problems:
+        raise InputInvalidError(
+            "; ".join(f"{field}: {reason}" for field, reason in problems),
+            problems=[{"field": field, "reason": reason} for field, reason in problems],
+        )
+

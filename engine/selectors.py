@@ -1,0 +1,191 @@
+"""What can be read of runs. Bounded, indexed, no side effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine import artifacts as store
+from engine import definitions, sql
+from engine.errors import NotFoundError
+from engine.graph import UNMAPPED
+from engine.models import Artifact, Lane, Run, RunEvent, StepOutput, StepRun, WorkerPresence
+from engine.states import RUN_TERMINAL, STEP_TERMINAL, RunState, StepState
+from engine.values import loaded
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+WHOLE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in steps. A map counts as one step until it has been expanded."""
+
+    total: int
+    done: int
+    running: int
+    failed: int
+    waiting: int
+    by_state: dict[str, int]
+
+    @property
+    def percent(self) -> float:
+        """Return 0 to 100."""
+        return round(WHOLE * self.done / self.total, 1) if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """Why a step has not ended yet."""
+
+    step_run_id: int
+    step: str
+    state: str
+    reason_code: str
+    text: str
+
+
+def run(*, run_id: UUID) -> Run:
+    """Return a run with its version, or NotFoundError."""
+    found = Run.objects.select_related("version").filter(pk=run_id).first()
+    if found is None:
+        raise NotFoundError(f"There is no run {run_id}")
+    return found
+
+
+def runs(
+    *,
+    limit: int,
+    state: str | None = None,
+    department: str | None = None,
+    automation: str | None = None,
+    before: UUID | None = None,
+) -> list[Run]:
+    """Return runs, newest first; `before` is the last id of the page before."""
+    found = Run.objects.order_by("-id")
+    if state:
+        found = found.filter(state=state)
+    if department:
+        found = found.filter(department=department)
+    if automation:
+        found = found.filter(automation=automation)
+    if before:
+        found = found.filter(id__lt=before)
+    return list(found.select_related("version")[:limit])
+
+
+def progress(*, run_id: UUID) -> Progress:
+    """Count the steps of a run by state."""
+    found = sql.rows(
+        "SELECT state, count(*) AS n FROM engine_steprun WHERE run_id = %(run)s GROUP BY state",
+        {"run": run_id},
+    )
+    by_state = {row.state: row.n for row in found}
+
+    def of(*states: StepState) -> int:
+        return sum(by_state.get(state, 0) for state in states)
+
+    return Progress(
+        total=sum(by_state.values()),
+        done=of(StepState.SUCCEEDED, StepState.SKIPPED),
+        running=of(StepState.RUNNING),
+        failed=of(StepState.FAILED, StepState.DEAD, StepState.CANCELLED),
+        waiting=of(*(set(StepState) - STEP_TERMINAL - {StepState.RUNNING})),
+        by_state=by_state,
+    )
+
+
+def steps(*, run_id: UUID, limit: int, after_id: int | None = None) -> list[StepRun]:
+    """Return the steps of a run in the order of their ids (joins before what they wait for)."""
+    found = StepRun.objects.filter(run_id=run_id).order_by("id")
+    if after_id is not None:
+        found = found.filter(id__gt=after_id)
+    return list(found[:limit])
+
+
+def events(*, run_id: UUID, limit: int, after_id: int | None = None) -> list[RunEvent]:
+    """Return the history of a run, oldest first."""
+    found = RunEvent.objects.filter(run_id=run_id).order_by("id")
+    if after_id is not None:
+        found = found.filter(id__gt=after_id)
+    return list(found[:limit])
+
+
+def artifacts(*, run_id: UUID) -> list[Artifact]:
+    """Return the files of a run."""
+    return list(Artifact.objects.filter(run_id=run_id).order_by("created_at", "name"))
+
+
+def output(*, run_id: UUID) -> Any:
+    """Return what the run's automation returned, None while there is none."""
+    found = run(run_id=run_id)
+    graph = definitions.graph(found.version_id)
+    if graph.output is None or found.state != RunState.SUCCEEDED:
+        return None
+    rows = StepOutput.objects.filter(
+        step_run__run_id=run_id, step_run__key=graph.output
+    ).select_related("step_run")
+    if graph.by_key[graph.output].mapped:
+        items = sorted(
+            (row for row in rows if row.step_run.map_index != UNMAPPED),
+            key=lambda row: row.step_run.map_index,
+        )
+        return [loaded(value=row.value, ref=row.ref, read=_read) for row in items]
+    row = next((row for row in rows if row.step_run.map_index == UNMAPPED), None)
+    return loaded(value=row.value, ref=row.ref, read=_read) if row else None
+
+
+def why(*, run_id: UUID, limit: int = 1000) -> list[Why]:
+    """Return for each step that has not ended the reason why."""
+    found = run(run_id=run_id)
+    if found.state in RUN_TERMINAL:
+        return []
+    lane = Lane.objects.filter(pk=found.department).first()
+    served = {q for row in WorkerPresence.objects.only("queues") for q in row.queues}
+    graph = definitions.graph(found.version_id)
+    rows = StepRun.objects.filter(run_id=run_id).exclude(state__in=STEP_TERMINAL).order_by("-id")
+    open_keys = set(
+        StepRun.objects.filter(run_id=run_id)
+        .exclude(state=StepState.SUCCEEDED)
+        .values_list("key", flat=True)
+    )
+    reasons = []
+    for row in rows[:limit]:
+        code, text = _reason(row, found, lane, served, open_keys & set(graph.by_key[row.key].parents))
+        reasons.append(
+            Why(step_run_id=row.pk, step=str(row), state=row.state, reason_code=code, text=text)
+        )
+    return reasons
+
+
+def _reason(  # noqa: PLR0911 - a list of reasons, the first that holds
+    row: StepRun, of_run: Run, lane: Lane | None, served: set[str], parents: set[str]
+) -> tuple[str, str]:
+    if row.state == StepState.RUNNING:
+        since = f" since {row.started_at:%Y-%m-%d %H:%M:%S} UTC" if row.started_at else ""
+        return "running", f"running on {row.worker}{since}, attempt {row.attempt}"
+    if row.state == StepState.WAITING:
+        return "dependency", f"waits for {', '.join(sorted(parents))}"
+    if of_run.state == RunState.PAUSED:
+        return "run_paused", "the run is paused; resume it"
+    if of_run.state == RunState.CANCELLING:
+        return "run_ending", "the run is being ended"
+    if lane is not None and lane.paused:
+        return "department_paused", f"the department {lane.slug} is paused; resume it"
+    if row.state == StepState.RETRY_WAIT:
+        until = f" until {row.next_at:%Y-%m-%d %H:%M:%S} UTC" if row.next_at else ""
+        return "backoff", f"failed ({row.error_code}) and waits{until}"
+    if row.queue not in served:
+        return "no_worker", f"no worker consumes the queue {row.queue}"
+    if row.state == StepState.READY:
+        if lane is not None and lane.max_concurrency is not None:
+            return "concurrency", f"{lane.slug} runs at most {lane.max_concurrency} steps at once"
+        return "dispatch", "ready; the dispatcher sends it within a second"
+    return "queued", f"sent to the queue {row.queue}; waits for a free worker"
+
+
+def _read(sha256: str) -> bytes:
+    with store.open_content(sha256=sha256) as file:
+        return file.read()

@@ -1,0 +1,63 @@
+"""Run the hot statements on a prepared psycopg cursor; Django's own cursor never prepares.
+
+The connection is Django's, so `transaction.atomic` and these statements share transactions.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from django.db import connection, transaction
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: What a broken or vanished connection raises, from psycopg itself.
+CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+#: Two transactions waited for each other, or one waited too long: nothing was done, try again.
+LOCK_ERRORS = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+LOCK_TRIES = 5
+
+T = TypeVar("T")
+
+
+def rows(statement: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+    """Execute and return all rows as named tuples (jsonb comes as text: see `parsed`)."""
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor:
+        cursor.execute(statement, parameters, prepare=True)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+
+def count(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
+    """Execute and return the number of rows it touched."""
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(statement, parameters, prepare=True)  # type: ignore[call-overload]
+        return cursor.rowcount
+
+
+def jsonb(value: Any) -> Jsonb:
+    """Wrap a value for a jsonb parameter."""
+    return Jsonb(value)
+
+
+def parsed(value: Any) -> Any:
+    """Return a jsonb column's value: Django's connection hands it over as text."""
+    return json.loads(value) if isinstance(value, str | bytes) else value
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Run a short transaction again when it lost a lock to another one."""
+    for _ in range(LOCK_TRIES - 1):
+        try:
+            with transaction.atomic():
+                return action()
+        except LOCK_ERRORS:
+            continue
+    with transaction.atomic():
+        return action()

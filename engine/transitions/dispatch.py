@@ -1,0 +1,91 @@
+"""Between ready and queued, both ways, and out of the backoff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine import sql
+from engine.publishing import ReadyStep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+# Steps that were sent before and came back are sent first by age; priority above all.
+TAKE = """
+SELECT s.id, s.queue FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
+WHERE s.lane = %(lane)s AND s.state = 'ready' AND NOT s.cancel_requested
+  AND r.state IN ('pending', 'running', 'blocked')
+ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s
+FOR NO KEY UPDATE OF s SKIP LOCKED
+"""
+QUEUE = """
+UPDATE engine_steprun SET state = 'queued', dispatched_at = clock_timestamp(),
+    dispatches = LEAST(dispatches + 1, 30000)
+WHERE id = ANY(%(ids)s) AND state = 'ready'
+"""
+# Held members of a chunk are queued with a claim: they are not lost, their lease decides.
+HAND_BACK = """
+WITH mine AS (
+    SELECT id FROM engine_steprun
+    WHERE {which} AND state = 'queued' AND claim IS NULL
+    ORDER BY id DESC FOR NO KEY UPDATE),
+back AS (
+    UPDATE engine_steprun s SET state = 'ready', ready_at = clock_timestamp()
+    FROM mine WHERE s.id = mine.id
+    RETURNING s.id, s.run_id, s.attempt)
+INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
+SELECT run_id, id, 'step.released', attempt, %(actor)s,
+    jsonb_build_object('reason', %(reason)s::text), clock_timestamp()
+FROM back
+"""
+WAKE = """
+WITH mine AS (
+    SELECT id FROM engine_steprun
+    WHERE state = 'retry_wait' AND next_at <= clock_timestamp() AND NOT cancel_requested
+    ORDER BY next_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE engine_steprun s
+SET state = 'ready', ready_at = clock_timestamp(), next_at = NULL, dispatches = 0
+FROM mine WHERE s.id = mine.id
+"""
+
+
+def take(*, lane: str, limit: int) -> list[ReadyStep]:
+    """Lock the next ready rows of a lane until the transaction ends."""
+    return [ReadyStep(row.id, row.queue) for row in sql.rows(TAKE, {"lane": lane, "limit": limit})]
+
+
+def queue(*, steps: Sequence[ReadyStep]) -> int:
+    """Note that these locked rows have been sent."""
+    return sql.count(QUEUE, {"ids": [step.id for step in steps]})
+
+
+def hand_back(*, step_run_ids: Sequence[int], reason: str, actor: str = "") -> int:
+    """Make queued rows ready again; their old message, should it still come, finds the same row."""
+    which = "id = ANY(%(ids)s)"
+    return _back(which, {"ids": list(step_run_ids)}, reason=reason, actor=actor)
+
+
+def hand_back_of_run(*, run_id: Any, reason: str, actor: str) -> int:
+    """Make the queued rows of a paused run ready again."""
+    return _back("run_id = %(run)s", {"run": run_id}, reason=reason, actor=actor)
+
+
+def hand_back_of_lane(*, lane: str, reason: str, actor: str) -> int:
+    """Make the queued rows of a paused lane ready again."""
+    return _back("lane = %(lane)s", {"lane": lane}, reason=reason, actor=actor)
+
+
+def hand_back_sent_before(*, moment: datetime, reason: str) -> int:
+    """Make ready again what was sent to a broker that has lost its memory since."""
+    return _back("dispatched_at < %(moment)s", {"moment": moment}, reason=reason, actor="")
+
+
+def wake_retries(*, limit: int) -> int:
+    """Make steps ready whose backoff has run out."""
+    return sql.count(WAKE, {"limit": limit})
+
+
+def _back(which: str, values: dict[str, Any], *, reason: str, actor: str) -> int:
+    statement = HAND_BACK.replace("{which}", which)
+    return sql.count(statement, {**values, "reason": reason, "actor": actor})

@@ -1,0 +1,188 @@
+"""How a held step ends other than well: retry, dead letter, crash, cancellation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+_RELEASED = "released AS (DELETE FROM engine_lease l WHERE l.claim = %(claim)s)"
+
+RETRY = f"""
+WITH failed AS (
+    UPDATE engine_steprun
+    SET state = 'retry_wait', claim = NULL, failures = failures + %(failures)s,
+        crashes = crashes + %(crashes)s, dispatches = 0,
+        error_code = %(code)s, error_message = %(message)s,
+        next_at = clock_timestamp() + make_interval(secs => %(delay)s)
+    WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
+    RETURNING id, run_id, attempt, worker, next_at),
+{_RELEASED}
+INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
+SELECT run_id, id, 'step.retried', attempt, worker,
+    jsonb_build_object('error_code', %(code)s::text, 'error_message', %(message)s::text,
+        'next_at', next_at), clock_timestamp()
+FROM failed
+"""
+
+# The dead letter is the truth; its two outbox rows are told to automation.dlq (and the queue
+# dead_letter) and to automation.events. A run that was paused stays so and blocks on resume.
+BURY = f"""
+WITH dead AS (
+    UPDATE engine_steprun
+    SET state = 'dead', claim = NULL, failures = failures + %(failures)s,
+        crashes = crashes + %(crashes)s, finished_at = clock_timestamp(),
+        error_code = %(code)s, error_message = %(message)s
+    WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
+    RETURNING id, run_id, key, map_index, lane, attempt, crashes, worker),
+{_RELEASED},
+letter AS (
+    INSERT INTO engine_deadletter (run_id, step_run_id, department, automation, step, map_index,
+        state, error_code, error_message, attempts, crashes, created_at, resolved_by)
+    SELECT d.run_id, d.id, d.lane, r.automation, d.key, d.map_index, 'open', %(code)s, %(message)s,
+        d.attempt, d.crashes, clock_timestamp(), ''
+    FROM dead d JOIN engine_run r ON r.id = d.run_id
+    RETURNING id, run_id, department, automation, step, map_index, error_code, error_message),
+stopped AS (
+    UPDATE engine_run r
+    SET state = CASE WHEN %(fail_run)s THEN 'cancelling'
+            WHEN r.state = 'running' THEN 'blocked' ELSE r.state END,
+        ending = CASE WHEN %(fail_run)s THEN 'failed' ELSE r.ending END,
+        error_code = %(code)s,
+        error_message = left('Step ' || dead.key || ': ' || %(message)s::text, 2000)
+    FROM dead WHERE r.id = dead.run_id AND r.state IN ('pending', 'running', 'blocked', 'paused')
+    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
+told AS (
+    INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
+    SELECT 'automation.dlq', 'dead_letter.created', run_id, jsonb_build_object(
+        'dead_letter_id', id, 'department', department, 'automation', automation, 'step', step,
+        'map_index', map_index, 'error_code', error_code, 'error_message', error_message),
+        clock_timestamp() FROM letter
+    UNION ALL
+    SELECT 'automation.events', 'run.status.updated', id, jsonb_build_object('status', state,
+        'automation', automation, 'department', department, 'correlation_id', correlation_id),
+        clock_timestamp() FROM stopped)
+INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
+SELECT run_id, id, 'step.dead', attempt, worker, jsonb_build_object(
+    'error_code', %(code)s::text, 'error_message', %(message)s::text), clock_timestamp() FROM dead
+"""
+
+CANCEL = f"""
+WITH ended AS (
+    UPDATE engine_steprun s
+    SET state = 'cancelled', claim = NULL, finished_at = clock_timestamp(),
+        error_code = CASE WHEN r.ending = 'failed' THEN 'upstream_dead' ELSE 'cancelled' END,
+        error_message = %(message)s
+    FROM engine_run r
+    WHERE s.id = %(id)s AND s.state = 'running' AND s.claim = %(claim)s AND s.cancel_requested
+      AND r.id = s.run_id
+    RETURNING s.id, s.run_id, s.attempt, s.worker),
+{_RELEASED}
+INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
+SELECT run_id, id, 'step.cancelled', attempt, worker,
+    jsonb_build_object('reason', %(message)s::text), clock_timestamp()
+FROM ended
+"""
+
+# A claim that ended without an outcome: its lease is gone first, so that a late renewal of the
+# worker finds nothing and knows that it is fenced.
+EXPIRE = """
+DELETE FROM engine_lease WHERE claim = %(claim)s AND expires_at < clock_timestamp()
+"""
+UNLEASE = "DELETE FROM engine_lease WHERE claim = %(claim)s"
+
+UNSTARTED = """
+WITH back AS (
+    UPDATE engine_steprun
+    SET state = 'ready', claim = NULL, ready_at = clock_timestamp(), dispatches = 0
+    WHERE claim = %(claim)s AND state = 'queued'
+    RETURNING id, run_id, attempt)
+INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
+SELECT run_id, id, 'step.released', attempt, '', '{"reason": "worker_lost"}', clock_timestamp()
+FROM back
+"""
+
+
+def retry(
+    *,
+    step_run_id: int,
+    claim: UUID,
+    code: str,
+    message: str,
+    delay_seconds: float,
+    failures: int = 1,
+    crashes: int = 0,
+) -> bool:
+    """Send a held step into its backoff. False: the claim is lost or a cancel came first."""
+    values = {
+        "id": step_run_id,
+        "claim": claim,
+        "code": code,
+        "message": message,
+        "delay": delay_seconds,
+        "failures": failures,
+        "crashes": crashes,
+    }
+    return sql.count(RETRY, values) == 1
+
+
+def bury(
+    *,
+    step_run_id: int,
+    claim: UUID,
+    code: str,
+    message: str,
+    fail_run: bool,
+    failures: int = 1,
+    crashes: int = 0,
+) -> bool:
+    """End a held step as dead, with its DeadLetter; block its run, or begin to end it as failed.
+
+    False: the claim is lost or a cancel came first.
+    """
+    values = {
+        "id": step_run_id,
+        "claim": claim,
+        "code": code,
+        "message": message,
+        "fail_run": fail_run,
+        "failures": failures,
+        "crashes": crashes,
+    }
+    return sql.count(BURY, values) == 1
+
+
+def cancel(*, step_run_id: int, claim: UUID, reason: str) -> bool:
+    """End a held step of which a cancel is wanted. False: the claim is lost, or none is wanted."""
+    return sql.count(CANCEL, {"id": step_run_id, "claim": claim, "message": reason}) == 1
+
+
+def expire_lease(*, claim: UUID) -> bool:
+    """Take the lease from a silent holder. False: it was renewed in the meantime."""
+    return sql.count(EXPIRE, {"claim": claim}) == 1
+
+
+def drop_lease(*, claim: UUID) -> None:
+    """Take the lease of a holder known to be dead."""
+    sql.count(UNLEASE, {"claim": claim})
+
+
+def release_unstarted(*, claim: UUID) -> int:
+    """Give back the members of a lost claim that had not begun."""
+    return sql.count(UNSTARTED, {"claim": claim})
+
+
+def running_of(*, claims: Sequence[UUID]) -> list[Any]:
+    """Return the running rows under these claims, highest id first, locked for their end."""
+    return sql.rows(
+        "SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.crashes, s.failures,"
+        " s.cancel_requested, r.version_id"
+        " FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id"
+        " WHERE s.claim = ANY(%(claims)s) AND s.state = 'running'"
+        " ORDER BY s.id DESC FOR NO KEY UPDATE OF s",
+        {"claims": list(claims)},
+    )

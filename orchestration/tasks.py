@@ -1,0 +1,25 @@
+"""The tasks: adapters between the broker and the domain, nothing more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import shared_task
+
+from engine import execution
+from orchestration import dead_letters, messages
+
+if TYPE_CHECKING:
+    from orchestration.task_base import EngineTask
+
+
+@shared_task(bind=True, name=messages.EXECUTE)
+def execute(self: EngineTask, *, step_run_ids: list[int]) -> None:
+    """Try to claim and run the named StepRuns."""
+    execution.execute(step_run_ids=step_run_ids, worker=self.worker)
+
+
+@shared_task(name=messages.NOTIFY_DEAD_LETTER)
+def notify_dead_letter(*, dead_letter_id: int) -> None:
+    """Tell people about a dead letter, once."""
+    dead_letters.notify(dead_letter_id=dead_letter_id)

@@ -1,0 +1,220 @@
+"""Steps that misbehave on purpose, so that the tests can watch the engine cope."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from django.db import connection
+from pydantic import BaseModel, Field
+
+from engine.authoring import Retry, StepContext, StepError, automation, department, step
+
+LAB = department("lab", title="Laboratory", purpose="Steps that misbehave on purpose")
+QUICK = Retry(attempts=3, first_delay=0.05, factor=1.0, max_delay=0.05, jitter=0.0)
+
+
+class NumbersInput(BaseModel):
+    count: int = Field(default=3, ge=0, le=100_000)
+    seconds: float = 0.0
+
+
+class FolderInput(BaseModel):
+    """A folder in which files steer the steps: what a test can change while a run goes on."""
+
+    folder: str
+    count: int = 3
+    seconds: float = 0.0
+
+
+@step(retry=QUICK)
+def numbers(ctx: StepContext, count: int) -> list[int]:
+    return list(range(count))
+
+
+@step(retry=QUICK)
+def square(ctx: StepContext, number: int, seconds: float) -> int:
+    if seconds:
+        time.sleep(seconds)
+    return number * number
+
+
+@step(retry=QUICK)
+def total(ctx: StepContext, squares: list[int]) -> int:
+    return sum(squares)
+
+
+@automation("lab.squares", title="Sum of squares", input=NumbersInput)
+def squares(inp):
+    """Fan out, square, sum."""
+    found = square.partial(seconds=inp.seconds).map(number=numbers(count=inp.count))
+    return total(squares=found)
+
+
+def note_in_ledger(ctx: StepContext) -> None:
+    """Write one row per committed execution: doubled effects violate its unique key."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO lab_ledger (run_id, step, map_index) VALUES (%s, %s, %s)",
+            [ctx.run_id, ctx.step, -1 if ctx.map_index is None else ctx.map_index],
+        )
+
+
+@step(retry=QUICK)
+def book(ctx: StepContext, number: int, seconds: float) -> int:
+    if seconds:
+        time.sleep(seconds)
+    with ctx.transaction():
+        note_in_ledger(ctx)
+    return number
+
+
+@automation("lab.booking", title="Effects, exactly once", input=NumbersInput)
+def booking(inp):
+    """Fan out; every item writes one ledger row in its completion transaction."""
+    return total(squares=book.partial(seconds=inp.seconds).map(number=numbers(count=inp.count)))
+
+
+@step(retry=QUICK)
+def first(ctx: StepContext, folder: str) -> str:
+    _mark(folder, "first")
+    return folder
+
+
+@step(retry=QUICK)
+def fragile(ctx: StepContext, folder: str) -> str:
+    """Fail until the file `mended` exists."""
+    _mark(folder, "fragile")
+    if not (Path(folder) / "mended").exists():
+        raise StepError("broken", "The folder is not mended yet.")
+    return folder
+
+
+@step(retry=QUICK)
+def last(ctx: StepContext, folder: str) -> str:
+    _mark(folder, "last")
+    return "done"
+
+
+@automation("lab.fragile", title="Fails until mended", input=FolderInput)
+def fragile_chain(inp):
+    """Run three steps of which the second fails until somebody mends it."""
+    return last(folder=fragile(folder=first(folder=inp.folder)))
+
+
+@automation("lab.fragile_fail", title="Fails for good", input=FolderInput, on_dead="fail")
+def fragile_fail(inp):
+    """Fail the run when the second step is dead."""
+    return last(folder=fragile(folder=first(folder=inp.folder)))
+
+
+@step(retry=QUICK)
+def kill_worker(ctx: StepContext, folder: str) -> str:
+    """End the process that runs this, until the file `mended` exists."""
+    _mark(folder, "kill_worker")
+    if not (Path(folder) / "mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return folder
+
+
+@automation("lab.poison", title="Ends its worker", input=FolderInput)
+def poison(inp):
+    """Kill the worker that runs it."""
+    return last(folder=kill_worker(folder=inp.folder))
+
+
+@step(retry=QUICK, timeout=600)
+def patient(ctx: StepContext, folder: str, seconds: float) -> str:
+    """Work in small portions, with a checkpoint after each."""
+    _mark(folder, "patient")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ctx.checkpoint()
+        time.sleep(0.02)
+    return folder
+
+
+@automation("lab.patient", title="Long, with checkpoints", input=FolderInput)
+def patient_chain(inp):
+    """Take its time, cooperatively."""
+    return last(folder=patient(folder=inp.folder, seconds=inp.seconds))
+
+
+@step(retry=QUICK, timeout=600)
+def stubborn(ctx: StepContext, folder: str, seconds: float) -> str:
+    """Work without ever looking whether it should stop."""
+    _mark(folder, "stubborn")
+    time.sleep(seconds)
+    _mark(folder, "stubborn_finished")
+    return folder
+
+
+@automation("lab.stubborn", title="Never looks up", input=FolderInput)
+def stubborn_chain(inp):
+    """Ignore every wish to stop."""
+    return last(folder=stubborn(folder=inp.folder, seconds=inp.seconds))
+
+
+@step(retry=Retry(attempts=2, first_delay=0.05, max_delay=0.05), timeout=0.5)
+def too_slow(ctx: StepContext, folder: str) -> str:
+    """Outlast the timeout."""
+    _mark(folder, "too_slow")
+    time.sleep(60)
+    return folder
+
+
+@automation("lab.too_slow", title="Outlasts its timeout", input=FolderInput)
+def too_slow_chain(inp):
+    """Time out."""
+    return last(folder=too_slow(folder=inp.folder))
+
+
+@step(retry=QUICK)
+def rude(ctx: StepContext) -> int:
+    """Query outside the transaction, which a pure step must not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return 1
+
+
+@automation("lab.rude", title="Queries where it must not", input=NumbersInput)
+def rude_chain(inp):
+    """Break the rule of pure steps."""
+    return rude()
+
+
+@step
+def large(ctx: StepContext, count: int) -> list[str]:
+    """Return more than fits inline."""
+    ctx.warn("large", "This result is large.", count=count)
+    return ["x" * 100] * count
+
+
+@step
+def measure(ctx: StepContext, texts: list[str]) -> int:
+    return sum(map(len, texts))
+
+
+@automation("lab.large", title="Large values", input=NumbersInput)
+def large_chain(inp):
+    """Pass a large value on."""
+    return measure(texts=large(count=inp.count))
+
+
+@step(retry=QUICK)
+def crash_with_secret(ctx: StepContext) -> int:
+    raise ValueError("password=hunter2")
+
+
+@automation("lab.secret", title="Raises a secret", input=NumbersInput)
+def secret_chain(inp):
+    """Raise an exception whose text must not be stored."""
+    return crash_with_secret()
+
+
+def _mark(folder: str, word: str) -> None:
+    """Count an execution of a step: one line a time."""
+    with (Path(folder) / f"{word}.log").open("a") as file:
+        file.write("x\n")

@@ -1,0 +1,36 @@
+"""Fixtures every test may ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def broker():
+    """An empty Redis."""
+    from orchestration import streams  # noqa: PLC0415 - needs settings
+
+    client = streams.client()
+    client.flushall()
+    yield client
+    client.flushall()
+
+
+@pytest.fixture
+def ledger(transactional_db):
+    """The table in which writing steps leave one row each; doubled effects violate its key."""
+    from django.db import connection  # noqa: PLC0415 - needs settings
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS lab_ledger (run_id uuid, step text, map_index int,"
+            " PRIMARY KEY (run_id, step, map_index))"
+        )
+        cursor.execute("TRUNCATE lab_ledger")
+
+    def rows() -> list[tuple[str, int]]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT step, map_index FROM lab_ledger ORDER BY 1, 2")
+            return cursor.fetchall()
+
+    return rows
