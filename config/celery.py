@@ -147,3 +147,11 @@ def keep_logging(**_options: Any) -> None:
 def before_fork(**_options: Any) -> None:
     """Open nothing that a forked child would share, and refuse a Redis that evicts queues."""
     worker.prepare()
+
+
+@signals.worker_process_init.connect
+def after_fork(**_options: Any) -> None:
+    """Let a step that neither ends nor stops be ended with its process; the pool starts another."""
+    from engine import heartbeat  # noqa: PLC0415 - models load after this module
+
+    heartbeat.heart.end_process = heartbeat.kill_this_process

@@ -72,12 +72,15 @@ def database(name: str) -> dict[str, Any]:
     query = dict(parse_qsl(url.query))
     pool_size = query.pop("pool_size", "")
     overflow = query.pop("max_overflow", "")
+    prepare = query.pop("prepare_threshold", "5")
     try:
+        threshold = None if prepare == "none" else int(prepare)
         port = url.port or query.pop("port", "")
         pool = {"min_size": 1, "max_size": int(pool_size or 4) + int(overflow or 0)}
     except ValueError as exc:
         raise ImproperlyConfigured(
-            f"{name}: port, pool_size and max_overflow must be whole numbers"
+            f"{name}: port, pool_size, max_overflow and prepare_threshold must be whole numbers "
+            "(prepare_threshold=none behind PgBouncer)"
         ) from exc
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -93,7 +96,7 @@ def database(name: str) -> dict[str, Any]:
             "application_name": "ai-business-engine",
             # psycopg prepares nothing at all while this is None, Django's default. Only the hot
             # statements ask for it (engine.sql); Django's own cursor binds on the client.
-            "prepare_threshold": 5,
+            "prepare_threshold": threshold,
             **query,
         },
         #: Read by config.settings: only web processes pool (CONN_MAX_AGE=0 there).

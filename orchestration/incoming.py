@@ -1,4 +1,4 @@
-"""What an entry of `automation.events` means. Pure: bytes in, a request or the reason why not out."""
+"""What an entry of `automation.events` means. Pure: bytes in, a request or a refusal out."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 import structlog
 from celery import current_app
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Queue
 
 from orchestration import messages, routing
 
@@ -54,7 +54,8 @@ class CeleryPublisher:
         """
         self._inherited = getattr(self, "_producer", None)
         self._lock = threading.Lock()
-        self._producer: Producer | None = None
+        # Any: the stubs know neither batches nor what a Redis channel is.
+        self._producer: Any = None
         self._closed_until = 0.0
 
     @property
@@ -72,7 +73,7 @@ class CeleryPublisher:
             log.warning("publishing_paused", seconds=BREAK_SECONDS, reason=str(exc))
 
     def send(self, steps: Sequence[ReadyStep]) -> None:
-        """Send hints or raise BrokerAwayError (some may have been sent: duplicates are harmless)."""
+        """Send hints or raise BrokerAwayError; some may have been sent even then."""
         self._send(
             [
                 (messages.EXECUTE, queue, messages.Execute(step_run_ids=ids))
@@ -126,12 +127,12 @@ class CeleryPublisher:
                 self._apply(producer, task, queue, kwargs)
 
     @staticmethod
-    def _apply(producer: Producer, task: str, queue: str, kwargs: Any) -> None:
+    def _apply(producer: Any, task: str, queue: str, kwargs: Any) -> None:
         current_app.send_task(
             task,
             kwargs=kwargs,
-            # An object, not a name: rows of a department that is no longer declared have a queue too.
-            queue=Queue(queue),
+            # An object, not a name: a department that is no longer declared has rows too.
+            queue=cast("Any", Queue(queue)),
             producer=producer,
             # Direct queues need no declaration, and the lock above is no place for one.
             declare=[],
@@ -143,7 +144,7 @@ class CeleryPublisher:
             ignore_result=True,
         )
 
-    def _connect(self) -> Producer:
+    def _connect(self) -> Any:
         """Open a connection with timeouts for somebody who must not wait.
 
         Workers wait on theirs for messages; with their 10 s a frozen Redis would hold up each step.

@@ -26,6 +26,8 @@ WORKERS_LOST = "automation:workers_lost"
 WORKERS = "automation:workers"
 #: The broker's memory; see `orchestration.manager.broker_epoch`.
 EPOCH = "automation:epoch"
+#: What every manager last said of itself: name -> JSON.
+MANAGERS = "automation:managers"
 #: The last sample of the gauges, for web's /metrics.
 METRICS_SAMPLE = "automation:metrics"
 
@@ -119,7 +121,7 @@ def check_policy() -> None:
 
     INFO is asked, not CONFIG, which managed services forbid.
     """
-    info = cast("dict[str, Any]", client().info("memory"))
+    info = client().info("memory")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise EvictionPolicyError(
@@ -178,7 +180,7 @@ def claim_idle(
     What was trimmed meanwhile is gone for good: Redis 7 forgets it, 6.2 leaves a hole, which is
     acknowledged here.
     """
-    reply: Any = client().execute_command(
+    reply: Any = client().execute_command(  # type: ignore[no-untyped-call] # redis-py leaves it so
         "XAUTOCLAIM", EVENTS, GROUP, consumer, int(idle_seconds * 1000), start, "COUNT", count
     )
     following = reply[0].decode() if isinstance(reply[0], bytes) else str(reply[0])
@@ -279,7 +281,7 @@ def status() -> GroupStatus:
             oldest.append(milliseconds(summary["min"]))
     lag = 0.0
     if oldest:
-        seconds, micros = cast("tuple[int, int]", connection.time())
+        seconds, micros = connection.time()
         lag = max(0.0, seconds + micros / 1e6 - min(oldest) / 1000)
     return GroupStatus(length=length, undelivered=undelivered, pending=pending, lag_seconds=lag)
 

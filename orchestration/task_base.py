@@ -24,7 +24,7 @@ IDLE_CHECK_SECONDS = 10.0
 MAX_HINTS = 10_000
 
 
-class EngineRequest(Request):  # type: ignore[misc] # celery ships no types for it
+class EngineRequest(Request):
     """The parent's view of a message: says at once when the child that had it is gone."""
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
@@ -38,7 +38,7 @@ class EngineRequest(Request):  # type: ignore[misc] # celery ships no types for 
 
     def _tell_reaper(self) -> None:
         hint = {
-            "worker": worker_name(self.hostname, self.worker_pid),
+            "worker": worker_name(self.hostname, int(self.worker_pid or 0)),
             "step_run_ids": self.kwargs.get("step_run_ids", []),
         }
         try:
@@ -52,10 +52,10 @@ class EngineRequest(Request):  # type: ignore[misc] # celery ships no types for 
             log.warning("could not report the loss of worker %s", hint["worker"])
 
 
-class EngineTask(Task):  # type: ignore[misc] # celery ships no types for it
+class EngineTask(Task):  # type: ignore[type-arg] # generic in its stubs only
     """Run with a log context and with database connections that work."""
 
-    Request = EngineRequest
+    Request = EngineRequest  # type: ignore[assignment] # a class will do, as in Celery's docs
     _last_run = 0.0
 
     @property

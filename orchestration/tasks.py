@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @shared_task(bind=True, name=messages.EXECUTE)
-def execute(self: EngineTask, *, step_run_ids: list[int]) -> None:
+def execute(self: EngineTask, /, *, step_run_ids: list[int]) -> None:
     """Try to claim and run the named StepRuns."""
     execution.execute(step_run_ids=step_run_ids, worker=self.worker)
 

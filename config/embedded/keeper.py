@@ -1,11 +1,12 @@
 """Keep one embedded server alive for as long as anybody uses it.
 
-A keeper is a small process of its own, parent of the server. It starts the server, restarts it when it dies,
-and stops it when the last user is gone. A user is whoever holds the shared lock on `<name>.users`; the
-kernel drops that lock when a process dies, however it dies, so nothing has to be tidied up by hand.
+A keeper is a small process of its own, parent of the server. It starts the server, restarts it when
+it dies, and stops it when the last user is gone. A user is whoever holds the shared lock on
+`<name>.users`; the kernel drops it when a process dies, however it dies, so nothing is left over.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -78,7 +79,7 @@ class Keeper:
         command, options = self.server.command()
         offset = _size(self.server.log)
         with self.server.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own binary
+            self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
             )
         self.started_at = time.monotonic()
@@ -88,8 +89,10 @@ class Keeper:
                 raise EmbeddedError(self._reason(offset))
             if time.monotonic() - self.started_at > START_SECONDS:
                 self.stop()
-                message = f"{self.server.title} is not ready after {START_SECONDS} s (log: {self.server.log})"
-                raise EmbeddedError(message)
+                raise EmbeddedError(
+                    f"{self.server.title} is not ready after {START_SECONDS} s "
+                    f"(log: {self.server.log})"
+                )
             time.sleep(READY_POLL_SECONDS)
         self._write_record(ready=True)
 
@@ -141,7 +144,7 @@ class Keeper:
         try:
             self.start()
         except EmbeddedError as error:
-            print(error, file=sys.stderr, flush=True)  # noqa: T201 - goes to the log
+            sys.stderr.write(f"{error}\n")
 
     def _end_orphan(self) -> None:
         """Stop the server an earlier keeper left when it was killed."""
@@ -149,11 +152,15 @@ class Keeper:
             known = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return
-        if (orphan := processes.find(known.get("server"))) and (not self.process or orphan.pid != self.process.pid):
+        if (orphan := processes.find(known.get("server"))) and (
+            not self.process or orphan.pid != self.process.pid
+        ):
             processes.end(orphan, first=self.server.stop_signal, grace_seconds=STOP_SECONDS)
 
     def _write_record(self, *, ready: bool) -> None:
-        server = self.process and self.process.poll() is None and processes.identify(self.process.pid)
+        server = (
+            self.process and self.process.poll() is None and processes.identify(self.process.pid)
+        )
         record = {
             "ready": ready,
             "url": self.server.url,
@@ -171,7 +178,9 @@ class Keeper:
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        telling = [line for line in lines if "FATAL" in line or "PANIC" in line or " # " in line] or lines
+        telling = [
+            line for line in lines if "FATAL" in line or "PANIC" in line or " # " in line
+        ] or lines
         said = telling[-1].strip() if telling else "it said nothing"
         if any("No space left" in line for line in lines):
             said = "the disk is full"
@@ -211,10 +220,8 @@ def main() -> int:
 
 def _report(line: str) -> int:
     """Tell the process that started us; it may be gone already."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(1, f"{line}\n".encode())
-    except OSError:
-        pass
     # The reader waits for the end of the stream; from here on nobody reads.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

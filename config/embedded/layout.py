@@ -1,7 +1,7 @@
 """Where the embedded servers keep their files.
 
-Everything lives below one folder, `var/`. Nothing lives at a guessable path in a shared temporary folder,
-so neither a second user of the machine nor a hostile one can get in the way.
+Everything lives below one folder, `var/`. Nothing lives at a guessable path in a shared temporary
+folder, so neither a second user of the machine nor a hostile one can get in the way.
 """
 
 import os
@@ -78,7 +78,7 @@ class Layout:
             known = Path(memory.read_text(encoding="utf-8").strip())
             if _is_private(known):
                 return known
-        # mkdtemp creates the folder itself, 0700 and under a random name: nobody can have prepared it.
+        # mkdtemp makes the folder itself, 0700, under a random name: nobody can have prepared it.
         created = Path(tempfile.mkdtemp(prefix="aibe-", dir=_short_parent()))
         write_private(memory, f"{created}\n")
         return created
@@ -107,10 +107,10 @@ def _refuse_foreign(path: Path) -> None:
         name = pwd.getpwuid(owner).pw_name
     except KeyError:
         name = f"uid {owner}"
-    message = (
-        f"{path} belongs to {name}: run as {name}, use another checkout, or set DATABASE_URL and REDIS_URL"
+    raise EmbeddedError(
+        f"{path} belongs to {name}: run as {name}, use another checkout, "
+        "or set DATABASE_URL and REDIS_URL"
     )
-    raise EmbeddedError(message)
 
 
 def _fits(folder: Path) -> bool:

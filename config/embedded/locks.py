@@ -27,7 +27,7 @@ class Locks:
             yield _lock(gate, exclusive=True, wait=wait)
 
     def begin_use(self) -> int:
-        """Return a descriptor that keeps the server alive until it is closed; call it inside the gate."""
+        """Return a descriptor that keeps the server up until it is closed; call it in the gate."""
         descriptor = self._open("users")
         _lock(descriptor, exclusive=False, wait=True)
         return descriptor
@@ -52,7 +52,9 @@ class Locks:
             return not _lock(keeper, exclusive=True, wait=False)
 
     def _open(self, kind: str) -> int:
-        return os.open(self.folder / f"{self.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(
+            self.folder / f"{self.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
 
     @contextmanager
     def _opened(self, kind: str) -> Iterator[int]:

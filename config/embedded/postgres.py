@@ -17,6 +17,8 @@ USER = "engine"
 DATABASE = "engine"
 INIT_SECONDS = 120
 ORPHAN_SECONDS = 10
+# postmaster.pid: the first line is the pid, the eighth the state `pg_ctl --wait` reads.
+STATE_LINE = 7
 
 SETTINGS = {
     "listen_addresses": "",
@@ -93,30 +95,32 @@ class Postgres:
 
     def ready(self, pid: int) -> bool:
         """Tell whether the server with this pid accepts connections."""
-        # PostgreSQL writes its state into the eighth line, which is what `pg_ctl --wait` reads.
         try:
             lines = (self.account.data_dir / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"  # noqa: PLR2004
+        return (
+            len(lines) > STATE_LINE
+            and lines[0] == str(pid)
+            and lines[STATE_LINE].strip() == "ready"
+        )
 
     def _refuse_other_major(self) -> None:
         written = (self.account.data_dir / "PG_VERSION").read_text().strip()
         ours = self.version.split(".")[0]
         if written == ours:
             return
-        message = (
-            f"{self.account.data_dir} was written by PostgreSQL {written} and this is {ours}: restore a backup "
-            f"into a new folder (move this one aside first), or reinstall the requirements it was made with"
+        raise EmbeddedError(
+            f"{self.account.data_dir} was written by PostgreSQL {written} and this is {ours}: "
+            "move it aside and restore a backup, or reinstall the requirements it was made with"
         )
-        raise EmbeddedError(message)
 
     def _create_cluster(self) -> None:
         data = self.account.data_dir
         if data.is_dir() and any(data.iterdir()):
             message = f"{data} is not empty and holds no PostgreSQL data: move it aside"
             raise EmbeddedError(message)
-        # Made beside its place and moved there when whole: a kill half-way leaves nothing that looks usable.
+        # Made beside its place and moved when whole: a kill half-way leaves nothing half-made.
         fresh = data.with_name(f"{data.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         self.account.own(fresh)
@@ -135,7 +139,14 @@ class Postgres:
             ]
         )
         self._run(
-            ["postgres", "--single", "-D", str(fresh), *([] if self.durable else ["-F"]), "postgres"],
+            [
+                "postgres",
+                "--single",
+                "-D",
+                str(fresh),
+                *([] if self.durable else ["-F"]),
+                "postgres",
+            ],
             text=f"CREATE DATABASE {DATABASE};\n",
         )
         if data.exists():
@@ -145,7 +156,7 @@ class Postgres:
     def _run(self, command: list[str], *, text: str = "") -> None:
         program = str(self.account.bin_dir / command[0])
         try:
-            done = subprocess.run(  # noqa: S603 - our own binary
+            done = subprocess.run(
                 [program, *command[1:]],
                 input=text,
                 capture_output=True,
@@ -167,21 +178,23 @@ class Postgres:
     def _clear_stale(self) -> None:
         """End a server nobody keeps any more; remove its lock files once nothing of it lives.
 
-        PostgreSQL believes a lock file as long as any process has the pid in it, also one that got the
-        pid after a crash or a reboot. Removing the file while a process of the old server still
-        uses the shared memory would destroy data, so first none may be left.
+        PostgreSQL believes a lock file as long as any process has the pid in it, also one that got
+        the pid after a crash or a reboot. Removing the file while a process of the old server
+        still uses the shared memory would destroy data, so first none may be left.
         """
         data = self.account.data_dir
         deadline = time.monotonic() + ORPHAN_SECONDS
         while (mine := _processes_in(data)) and time.monotonic() < deadline:
             for process in mine:
-                # Only the first process understands SIGINT as "stop"; its children leave when it does.
+                # Only the first process takes SIGINT for "stop"; its children leave when it does.
                 if process.ppid() not in {other.pid for other in mine}:
                     processes.end(process, first=self.stop_signal, grace_seconds=ORPHAN_SECONDS)
             time.sleep(processes.POLL_SECONDS)
         if mine:
             pids = ", ".join(str(process.pid) for process in mine)
-            message = f"PostgreSQL processes of {data} do not end (pids {pids}): end them, then try again"
+            message = (
+                f"PostgreSQL processes of {data} do not end (pids {pids}): end them, then try again"
+            )
             raise EmbeddedError(message)
         (data / "postmaster.pid").unlink(missing_ok=True)
         socket = self.account.socket_dir / layout.POSTGRES_SOCKET_NAME
@@ -195,11 +208,12 @@ def url_of(socket_dir: Path) -> str:
 
 
 def _processes_in(data: Path) -> list[psutil.Process]:
-    """Return the PostgreSQL processes working in a data directory: each has it as its current folder."""
+    """Return the PostgreSQL processes whose current folder is this data directory."""
     found = []
     for process in psutil.process_iter(["name"]):
         try:
-            if (process.info["name"] or "").startswith("postgres") and Path(process.cwd()) == data.resolve():
+            ours = (process.info["name"] or "").startswith("postgres")
+            if ours and Path(process.cwd()) == data.resolve():
                 found.append(process)
         except (psutil.Error, OSError):
             continue

@@ -47,7 +47,7 @@ def end(process: psutil.Process, *, first: signal.Signals, grace_seconds: float)
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Return what a child runs before its program so that the kernel signals it when its parent dies."""
+    """Return what a child runs first so that the kernel signals it when its parent dies."""
     parent = os.getpid()
 
     def bind() -> None:

@@ -9,16 +9,21 @@ from config.embedded import layout, postgres, redis, servers
 
 VARIABLES = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
 # They read no row; they still get URLs, because settings want them.
-WITHOUT_SERVERS = frozenset({"help", "version", "env", "diffsettings", "makemessages", "compilemessages"})
+WITHOUT_SERVERS = frozenset(
+    {"help", "version", "env", "diffsettings", "makemessages", "compilemessages"}
+)
 ASKING_FLAGS = frozenset({"-h", "--help", "--version"})
 
+_absent: list[str] = []
 _uses: dict[str, servers.Use] = {}
 _wishes: list[servers.Wish] = []
 
 
 def rooms() -> layout.Layout:
     """Return the folder of this installation (`VAR_DIR`, otherwise `var/` beside the code)."""
-    return layout.Layout(var_dir=Path(os.environ.get("VAR_DIR") or layout.DEFAULT_VAR_DIR).resolve())
+    return layout.Layout(
+        var_dir=Path(os.environ.get("VAR_DIR") or layout.DEFAULT_VAR_DIR).resolve()
+    )
 
 
 def missing() -> list[str]:
@@ -32,14 +37,22 @@ def missing() -> list[str]:
     ]
 
 
-def uses() -> dict[str, servers.Use]:
-    """Return the embedded servers this process uses."""
-    return dict(_uses)
+def descriptors() -> list[int]:
+    """Return the descriptors that keep the embedded servers up while any process has them open."""
+    return [use.descriptor for use in _uses.values()]
 
 
-def wishes() -> list[servers.Wish]:
-    """Return what this process wished for, to look after it."""
-    return list(_wishes)
+def idle() -> list[str]:
+    """Return the embedded servers this installation would use and nobody keeps right now."""
+    return [name for name in _absent if not servers.Wish(name=name, rooms=rooms()).kept()]
+
+
+def revive() -> list[str]:
+    """Start the servers this process uses whose keeper is gone; return their names."""
+    gone = [wish for wish in _wishes if not wish.kept()]
+    for wish in gone:
+        wish.acquire()
+    return [wish.name for wish in gone]
 
 
 @contextmanager
@@ -52,17 +65,19 @@ def provision(
 ) -> Iterator[None]:
     """Put DATABASE_URL and REDIS_URL into the environment; keep embedded servers up meanwhile."""
     absent = missing()
+    _absent[:] = absent
     if not absent:
         yield
         return
     place = rooms()
-    if len(argv) < 2 or argv[1] in WITHOUT_SERVERS or ASKING_FLAGS & set(argv):  # noqa: PLR2004 - a command
+    if not set(argv[1:2]) - WITHOUT_SERVERS or ASKING_FLAGS & set(argv):
         os.environ.update(addresses(place, only=absent))
         yield
         return
     place.prepare()
     _wishes[:] = [
-        servers.Wish(name=name, rooms=place, port=redis_port if name == "redis" else None) for name in absent
+        servers.Wish(name=name, rooms=place, port=redis_port if name == "redis" else None)
+        for name in absent
     ]
     with servers.using(_wishes, announce=announce, wait=wait) as used:
         _uses.update(used)
@@ -87,5 +102,3 @@ def addresses(place: layout.Layout, *, only: list[str]) -> dict[str, str]:
                 redis.url_of(place, port=port) if secret_known else f"redis://{redis.HOST}:{port}/0"
             )
     return found
-
-

@@ -14,6 +14,7 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 6379
 PORTS_TRIED = 50
 ANSWER_SECONDS = 1.0
+PONG = b"+OK\r\n+PONG\r\n"
 
 CONFIGURATION = """\
 bind {host}
@@ -32,6 +33,7 @@ timeout 0
 client-output-buffer-limit pubsub 256mb 64mb 60
 """
 MEMORY = "1gb"
+UNREADABLE = ("Bad file format", "Unexpected end of file", "format version")
 
 
 class Redis:
@@ -41,7 +43,9 @@ class Redis:
     title = "Redis"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, rooms: layout.Layout, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, rooms: layout.Layout, *, port: int | None = None, durable: bool = True
+    ) -> None:
         """Find the binary; `port=None` takes any free one, nothing is started yet."""
         self.rooms = rooms
         self.durable = durable
@@ -83,23 +87,24 @@ class Redis:
         options = {"cwd": "/", "preexec_fn": processes.die_with_parent(self.stop_signal)}
         return [str(self.programs.server), str(self.rooms.redis_dir / "redis.conf")], options
 
-    def ready(self, pid: int) -> bool:  # noqa: ARG002 - both servers answer the same question
+    def ready(self, pid: int) -> bool:  # noqa: ARG002 - both servers are asked alike
         """Tell whether the server answers, has loaded its data, and is ours."""
         return ping(port=self.port, secret=password(self.rooms))
 
     def _choose_port(self) -> int:
         if self.wanted_port is None:
             return _free_port()
-        remembered = remembered_port(self.rooms)
         near = range(self.wanted_port, min(self.wanted_port + PORTS_TRIED, 65536))
-        for port in ([remembered] if remembered in near else []) + list(near):
+        # Twice the same port if it can be had: other shells may know it.
+        remembered = remembered_port(self.rooms)
+        for port in [port for port in near if port == remembered] + list(near):
             if _is_free(port):
                 return port
         message = f"no free port for Redis from {self.wanted_port} on: set PORTS=+N or REDIS_URL"
         raise EmbeddedError(message)
 
     def _set_aside_broken_log(self) -> None:
-        """Move an append-only file aside that Redis refused: PostgreSQL is the truth, Redis may start empty."""
+        """Move a file aside that Redis refused: PostgreSQL is the truth, Redis may start empty."""
         mark = self.rooms.redis_dir / "refused"
         if mark.exists():
             mark.unlink()
@@ -110,7 +115,7 @@ class Redis:
 
     def forget_broken_log(self, said: str) -> bool:
         """Note that Redis could not read its own file; tell whether starting again makes sense."""
-        unreadable = "Bad file format" in said or "Unexpected end of file" in said or "format version" in said
+        unreadable = any(sign in said for sign in UNREADABLE)
         mark = self.rooms.redis_dir / "refused"
         if unreadable:
             mark.touch()
@@ -136,16 +141,16 @@ def url_of(rooms: layout.Layout, *, port: int) -> str:
 
 
 def ping(*, port: int, secret: str) -> bool:
-    """Tell whether a Redis with this password answers; spoken by hand: no client library is needed yet."""
+    """Tell whether a Redis with this password answers; spoken by hand: the client comes later."""
     try:
         with socket.create_connection((HOST, port), timeout=ANSWER_SECONDS) as link:
             link.sendall(f"AUTH {secret}\r\nPING\r\n".encode())
             answer = b""
-            while answer.count(b"\r\n") < 2 and (part := link.recv(1024)):  # noqa: PLR2004 - two answers
+            while answer.count(b"\r\n") < len(PONG.splitlines()) and (part := link.recv(1024)):
                 answer += part
     except OSError:
         return False
-    return answer == b"+OK\r\n+PONG\r\n"
+    return answer == PONG
 
 
 def _is_free(port: int) -> bool:

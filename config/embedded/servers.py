@@ -102,8 +102,8 @@ class Wish:
         command += ["--port", str(self.port)] if self.port is not None else []
         command += [] if self.durable else ["--careless"]
         with (self.rooms.log_dir / "embedded.log").open("ab") as log:
-            # A session of its own: neither Ctrl-C in the terminal nor the end of this process reaches it.
-            keeper = subprocess.Popen(  # noqa: S603 - our own program
+            # A session of its own: neither Ctrl-C in the terminal nor our own end reaches it.
+            keeper = subprocess.Popen(
                 command,
                 cwd=layout.PROJECT_DIR,
                 stdin=subprocess.DEVNULL,
@@ -111,13 +111,16 @@ class Wish:
                 stderr=log,
                 start_new_session=True,
             )
-        assert keeper.stdout is not None  # noqa: S101 - asked for above
-        with keeper.stdout as answer:
-            said = answer.readline().decode().strip()
+        said = keeper.stdout.readline().decode().strip() if keeper.stdout else ""
         if said != "ready":
             keeper.wait()
-            reason = said.removeprefix("error ") or f"its keeper ended (log: {self.rooms.log_dir}/embedded.log)"
+            reason = (
+                said.removeprefix("error ")
+                or f"its keeper ended (log: {self.rooms.log_dir}/embedded.log)"
+            )
             raise EmbeddedError(reason)
+        if keeper.stdout:
+            keeper.stdout.close()
         # It outlives this process on purpose; Popen would warn that it still runs.
         keeper.returncode = 0
 
@@ -159,8 +162,8 @@ def session(
 ) -> Iterator[Urls]:
     """Use both servers of a folder; whoever leaves last waits until they have stopped.
 
-    `redis_port=None` takes any free port. `durable=False` gives up safety against a power cut for speed:
-    for throw-away folders only.
+    `redis_port=None` takes any free port. `durable=False` gives up safety against a power cut for
+    speed: for throw-away folders only.
     """
     rooms = layout.Layout(var_dir=var_dir.resolve())
     rooms.prepare()

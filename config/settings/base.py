@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.environment import database, flag, integer, number, redis_location, text, words
+from config.logging import logging_config
 from config.settings.interfaces import *
 from config.settings.interfaces import INTERFACE_APPS, TELEMETRY_MIDDLEWARE
 
@@ -126,4 +127,5 @@ REFRESH_TOKEN_SECONDS = integer("REFRESH_TOKEN_SECONDS", 604_800)
 
 LOG_LEVEL = text("LOG_LEVEL", "INFO")
 LOG_JSON = flag("LOG_JSON", default=False)
+LOGGING = logging_config(json=LOG_JSON, level=LOG_LEVEL, directory=VAR_DIR / "log")
 PROMETHEUS_EXPORT_MIGRATIONS = False

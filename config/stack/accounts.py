@@ -14,7 +14,7 @@ PASSWORD_BYTES = 12
 
 
 def ensure_operator() -> str | None:
-    """Create the operator if nobody may enter the admin yet; return the password if one was made."""
+    """Create the operator if nobody may enter the admin yet; return the password made."""
     people = get_user_model().objects
     if people.filter(is_superuser=True, is_active=True).exists():
         return None

@@ -60,7 +60,7 @@ class Child:
             pass_fds=keep_open,
             # Ctrl-C in the terminal is ours to translate, and the group is ours to end.
             start_new_session=True,
-            preexec_fn=processes.die_with_parent(signal.SIGTERM),
+            preexec_fn=processes.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread
         )
         self._process = process
         self.identity = {"name": self.service.name, **processes.identify(process.pid)}

@@ -68,9 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once", action="store_true", help="stop after the sample report; exit 1 if it failed"
     )
-    parser.add_argument(
-        "--no-sample", action="store_true", help="do not start the sample report"
-    )
+    parser.add_argument("--no-sample", action="store_true", help="do not start the sample report")
     parser.add_argument(
         "--grace",
         type=float,

@@ -1,7 +1,7 @@
 """Find and end what an `up` that was killed has left running.
 
-The kernel sends the children of a killed `up` a SIGTERM, so they are normally draining already. Each
-is known by pid and start time: a number alone may belong to a stranger by now.
+The kernel sends the children of a killed `up` a SIGTERM, so they are normally draining already.
+Each is known by pid and start time: a number alone may belong to a stranger by now.
 """
 
 from __future__ import annotations

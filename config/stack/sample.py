@@ -51,9 +51,9 @@ def begin() -> tuple[UUID, bool]:
 
 
 def follow(
-    *, run_id: UUID, continued: bool, console: Console, tick: Callable[[], bool]
-) -> Report | None:
-    """Show the progress until the run has ended or cannot go on; `tick` waits and says whether to."""
+    *, run_id: UUID, continued: bool, console: Console, tick: Callable[[], object]
+) -> Report:
+    """Show the progress until the run has ended or cannot go on; `tick` waits, or raises."""
     columns = (
         TextColumn("  [cyan]▸[/cyan] Sample report"),
         BarColumn(bar_width=32, complete_style="cyan", finished_style="green"),
@@ -63,16 +63,16 @@ def follow(
     # No refreshing thread: children may only be started from a process with one thread.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=1)
-        while tick():
+        while True:
+            tick()
             try:
                 report = _look(run_id=run_id, continued=continued, bar=bar, task=task)
             except DatabaseError:
-                # It is being started again; the run is durable, so look later.
+                # The server is being started again; the run is durable, so look later.
                 connections.close_all()
                 continue
             if report is not None:
                 return report
-    return None
 
 
 def _look(*, run_id: UUID, continued: bool, bar: Progress, task: object) -> Report | None:

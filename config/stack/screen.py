@@ -77,7 +77,12 @@ class Screen:
         for label, value in rows:
             table.add_row(Text(label, style="dim"), Text(value, overflow="fold"))
         panel = Panel(
-            table, title=title, title_align="left", box=ROUNDED, border_style="green", padding=(0, 1)
+            table,
+            title=title,
+            title_align="left",
+            box=ROUNDED,
+            border_style="green",
+            padding=(0, 1),
         )
         self.console.print()
         self.console.print(_indented(panel), soft_wrap=False)

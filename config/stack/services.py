@@ -50,7 +50,9 @@ def all_of(
         ),
         Service(
             name="orchestrator",
-            command=_worker("orchestrator", ORCHESTRATOR_CONCURRENCY, ["orchestrator", "dead_letter"]),
+            command=_worker(
+                "orchestrator", ORCHESTRATOR_CONCURRENCY, ["orchestrator", "dead_letter"]
+            ),
         ),
         *(
             Service(
@@ -109,4 +111,3 @@ def _worker(name: str, concurrency: int, queues: Sequence[str]) -> tuple[str, ..
 
 def _worker_names(number: int) -> list[str]:
     return [f"worker{instance + 1}" for instance in range(number)]
-

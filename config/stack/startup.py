@@ -9,7 +9,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from config.embedded import provision
+from config.embedded import layout, provision
 from config.embedded.errors import EmbeddedError
 from config.stack import options, orphans, screen, services
 
@@ -26,13 +26,13 @@ TITLES = {"postgres": "PostgreSQL", "redis": "Redis"}
 def prepared(argv: Sequence[str]) -> Iterator[None]:
     """Do everything `up` needs before Django's settings are read.
 
-    Raises `EmbeddedError` with one line when it cannot start. What was started is stopped at the end.
+    Raises `EmbeddedError` with one line when it cannot start; stops what it started at the end.
     """
     parser = argparse.ArgumentParser(prog="manage.py up", add_help=False)
     options.declare(parser)
     chosen, _ = parser.parse_known_args(argv[2:])
     ports = options.Ports(shift=chosen.ports)
-    # Until the supervisor takes over: a signal ends us the way Ctrl-C does, through every `finally`.
+    # Until the supervisor takes over a signal ends us as Ctrl-C does, through every `finally`.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     place = provision.rooms()
@@ -54,6 +54,23 @@ def prepared(argv: Sequence[str]) -> Iterator[None]:
 def record() -> Path:
     """Return where the running processes are noted down."""
     return provision.rooms().run_dir / "processes.json"
+
+
+def remember_ports(ports: options.Ports) -> None:
+    """Note the ports in use, for `manage.py env`."""
+    layout.write_private(_ports_file(), f"{ports.shift}\n")
+
+
+def remembered_ports() -> options.Ports:
+    """Return the ports of the last `up` of this folder."""
+    try:
+        return options.Ports(shift=int(_ports_file().read_text()))
+    except (OSError, ValueError):
+        return options.Ports()
+
+
+def _ports_file() -> Path:
+    return provision.rooms().run_dir / "ports"
 
 
 def refuse_taken_ports(ports: options.Ports, *, workers: int) -> None:
@@ -97,7 +114,8 @@ def _alone(path: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 20).decode().strip() or "unknown"
             raise EmbeddedError(
-                f"already running here (process {holder}): stop it with Ctrl-C there, or kill {holder}"
+                f"already running here (process {holder}): stop it with Ctrl-C there, "
+                f"or: kill {holder}"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

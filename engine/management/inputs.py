@@ -32,11 +32,34 @@ def field(declared: AutomationDeclaration, name: str) -> FieldInfo:
     """Return a field of the automation's input, or say which there are."""
     fields = declared.input.model_fields
     if name not in fields:
-        known = ", ".join(fields) or "none: it takes no input"
         raise CommandError(
-            f"{declared.name} has no input field {name!r}; its fields: {known}."
+            f"{declared.name} has no input field {name!r}; its fields: {described(declared)}."
         )
     return fields[name]
+
+
+def described(declared: AutomationDeclaration) -> str:
+    """Return the fields of the automation's input with their types, for a message."""
+    schema = declared.input_schema
+    required = set(schema.get("required", []))
+    texts = [
+        f"{name} ({_type(info)}{', required' if name in required else ''})"
+        for name, info in schema.get("properties", {}).items()
+    ]
+    return ", ".join(texts) or "none, it takes no input"
+
+
+def _type(info: dict[str, Any]) -> str:
+    options = [option for option in info.get("anyOf", [info]) if option.get("type") != "null"]
+    words = [
+        option.get("$ref", "").rpartition("/")[2].replace("ArtifactRef", "file")
+        or " | ".join(map(str, option.get("enum", [])))
+        or option.get("format")
+        or option.get("type")
+        or "anything"
+        for option in options
+    ]
+    return " or ".join(dict.fromkeys(words))
 
 
 def value(declared: AutomationDeclaration, name: str, text: str) -> Any:

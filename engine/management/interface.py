@@ -77,6 +77,14 @@ class OperatorCommand(BaseCommand):
             if arguments is not None:
                 arguments(child)
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Report what an argument's type refuses as one line too."""
+        try:
+            super().run_from_argv(argv)
+        except CommandError as exc:
+            self.stderr.write(f"CommandError: {exc}")
+            sys.exit(1)
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Translate what the domain and the database refuse into one line and exit code 1."""
         try:
@@ -130,7 +138,8 @@ class OperatorCommand(BaseCommand):
 
 
 def _problems(exc: InputInvalidError) -> str:
-    first = exc.problems[0] if exc.problems else {"field": "", "reason": exc.message}
-    more = f" (and {len(exc.problems) - 1} more)" if len(exc.problems) > 1 else ""
-    field = f"{first['field']}: " if first["field"] else ""
-    return f"The input is not valid: {field}{first['reason']}{more}"
+    texts = [
+        f"{problem['field']}: {problem['reason']}" if problem["field"] else problem["reason"]
+        for problem in exc.problems
+    ]
+    return f"The input is not valid: {'; '.join(texts) or exc.message}"

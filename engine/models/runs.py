@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+#: Sorted, so that a migration made from them is the same on every day.
+_RUN_ENDED = sorted(state.value for state in RUN_TERMINAL)
+_STEP_ENDED = sorted(state.value for state in STEP_TERMINAL)
+
+
 def _choices(states: type[RunState] | type[StepState]) -> list[tuple[str, str]]:
     return [(state.value, state.value.replace("_", " ")) for state in states]
 
@@ -60,7 +65,7 @@ class Run(models.Model):
             models.Index(
                 fields=["state", "-id"],
                 name="run_open",
-                condition=~Q(state__in=[s.value for s in RUN_TERMINAL]),
+                condition=~Q(state__in=_RUN_ENDED),
             ),
         ]
         constraints = [
@@ -74,8 +79,8 @@ class Run(models.Model):
             ),
             models.CheckConstraint(
                 name="run_finished_iff_terminal",
-                condition=Q(state__in=[s.value for s in RUN_TERMINAL], finished_at__isnull=False)
-                | (~Q(state__in=[s.value for s in RUN_TERMINAL]) & Q(finished_at__isnull=True)),
+                condition=Q(state__in=_RUN_ENDED, finished_at__isnull=False)
+                | (~Q(state__in=_RUN_ENDED) & Q(finished_at__isnull=True)),
             ),
             models.CheckConstraint(name="run_pending_not_negative", condition=Q(pending__gte=0)),
         ]
@@ -155,8 +160,8 @@ class StepRun(models.Model):
             ),
             models.CheckConstraint(
                 name="steprun_finished_iff_terminal",
-                condition=Q(state__in=[s.value for s in STEP_TERMINAL], finished_at__isnull=False)
-                | (~Q(state__in=[s.value for s in STEP_TERMINAL]) & Q(finished_at__isnull=True)),
+                condition=Q(state__in=_STEP_ENDED, finished_at__isnull=False)
+                | (~Q(state__in=_STEP_ENDED) & Q(finished_at__isnull=True)),
             ),
             models.CheckConstraint(
                 name="steprun_running_is_claimed",

@@ -73,4 +73,4 @@ class BrokerEpochLoop(Loop):
         try:
             streams.check_policy()
         except streams.EvictionPolicyError as exc:
-            log.error("redis_eviction_policy", reason=str(exc))
+            log.critical("redis_eviction_policy", reason=str(exc))

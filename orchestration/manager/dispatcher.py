@@ -20,7 +20,8 @@ class Dispatcher(Loop):
 
     def tick(self) -> bool:
         """Give each open lane with ready steps a turn."""
-        return any([self._serve(lane) for lane in lanes.with_ready()])
+        more = [self._serve(lane) for lane in lanes.with_ready()]
+        return any(more)
 
     def _serve(self, lane: str) -> bool:
         """Send some of one lane; return whether it may have more."""

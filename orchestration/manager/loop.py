@@ -6,7 +6,6 @@ that one failing tick, a lost database or a lost broker ends nothing: the loop t
 
 from __future__ import annotations
 
-import threading
 import time
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from django.db import connection
 from orchestration.manager import outages
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class Loop:
         raise NotImplementedError
 
     def gained(self) -> None:
-        """Called when this loop has just become the one that works."""
+        """Prepare for work: this loop has just become the one that does it."""
 
     def run(self) -> None:
         """Turn until told to stop."""
@@ -80,7 +80,7 @@ class Loop:
             more = self.tick() if working else False
         except outages.AWAY as exc:
             return self._waiting(exc)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the guard of the whole loop
             return self._failed(exc)
         for dependency in self._away:
             outages.end(dependency)

@@ -25,7 +25,7 @@ class Presence(Loop):
     def tick(self) -> bool:
         """Write one row per worker; drop those that left or have long been silent."""
         client = streams.client()
-        seconds, micros = cast("tuple[int, int]", client.time())
+        seconds, micros = client.time()
         said = cast("dict[bytes, bytes]", client.hgetall(streams.WORKERS))
         with connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
@@ -56,9 +56,7 @@ class Presence(Loop):
             update_fields=["queues", "pid", "concurrency", "started_at", "seen_at"],
         )
         WorkerPresence.objects.filter(hostname__in=gone).delete()
-        WorkerPresence.objects.filter(
-            seen_at__lt=now - timedelta(seconds=FORGET_SECONDS)
-        ).delete()
+        WorkerPresence.objects.filter(seen_at__lt=now - timedelta(seconds=FORGET_SECONDS)).delete()
         return False
 
 

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 from rich.console import Console
 
 from engine import registry, runs, selectors
+from engine.errors import InputInvalidError
 from engine.management import inputs, watching
 from engine.management.interface import INTERRUPTED, OperatorCommand, actor, run_id
 from engine.representations import (
@@ -92,24 +93,30 @@ class Command(OperatorCommand):
         wait = options["deadline"]
         if wait is not None and not 0 < wait <= timedelta.max.total_seconds() / 1000:
             raise CommandError("--deadline must be a number of seconds above 0.")
-        submitted = runs.submit(
-            automation=declared.name,
-            input=given,
-            trigger="command",
-            created_by=by,
-            dedupe_key=options["dedupe_key"],
-            priority=options["priority"],
-            tags=options["tag"],
-            deadline_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None,
-        )
+        try:
+            submitted = runs.submit(
+                automation=declared.name,
+                input=given,
+                trigger="command",
+                created_by=by,
+                dedupe_key=options["dedupe_key"],
+                priority=options["priority"],
+                tags=options["tag"],
+                deadline_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None,
+            )
+        except InputInvalidError as exc:
+            raise CommandError(
+                f"{exc.message}. Its input: {inputs.described(declared)}; give --input KEY=VALUE "
+                "or --file KEY=PATH."
+            ) from exc
         if options["watch"]:
             self._follow(submitted.run_id)
             return
         if self.json:
             self._write_run(submitted.run_id, created=submitted.created)
             return
-        word = "Started" if submitted.created else "Already there, by its dedupe key: "
-        self.stdout.write(f"{word} run {submitted.run_id}")
+        word = "Started run" if submitted.created else "Already there by its dedupe key: run"
+        self.stdout.write(f"{word} {submitted.run_id}")
 
     def watch(self, **options: Any) -> None:
         self._follow(options["run"])

@@ -40,9 +40,7 @@ def test_claim__one_of_twelve_wins(line):
 
 def test_zombie__its_late_result_is_refused(line, ledger):
     run_id = start("lab.booking", count=1)
-    line.deliver_one = None
     execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
-    line.deliver_one = None
     planner = line.messages.pop(0)
     execution.execute(step_run_ids=[planner.id], worker="w/1")
     item = line.messages.pop(0)

@@ -1,10 +1,7 @@
-"""A worker in the test's own process: publishes into a list and runs what it finds there."""
+"""The broker as a list, and a worker in the test's own process."""
 
 from __future__ import annotations
 
-import pytest
-
-from departments import sync
 from engine import execution, lanes, leases, publishing
 
 
@@ -31,13 +28,3 @@ class Line:
         for lane in lanes.with_ready():
             moved += lanes.dispatch(lane=lane, limit=500, send=self.publish)
         return moved
-
-
-@pytest.fixture
-def line(transactional_db):
-    found = Line()
-    before = publishing._publisher
-    publishing.register(found)
-    sync.sync_catalog()
-    yield found
-    publishing.register(before)

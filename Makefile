@@ -1,0 +1,89 @@
+# Everything a person types is a target with a `##` line: make help
+
+PORTS ?=
+ONCE ?=
+WORKERS ?=
+CONCURRENCY ?=
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+REQUIREMENTS := requirements/base.txt requirements/embedded.txt
+UP := $(if $(PORTS),--ports $(PORTS)) $(if $(ONCE),--once) $(if $(WORKERS),--workers $(WORKERS)) \
+	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(ARGS)
+
+# A name on PATH may be a shim that fails, or a Python without `venv`: the first that proves itself.
+define find_python
+for name in $(PYTHON) python3.12 python3.11 python3 python; do \
+	if "$$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+		>/dev/null 2>&1; then found="$$name"; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+	echo "error: needs Python 3.11 or 3.12 with its venv module on PATH, or PYTHON=/path/to/python" >&2; \
+	exit 1; \
+fi
+endef
+
+# uv where it is there (seconds), pip otherwise; the hashes are checked by both.
+define install
+if command -v uv >/dev/null 2>&1 \
+	&& uv pip install --quiet --python $(RUN) --require-hashes $(foreach file,$(1),-r $(file)); \
+then :; else \
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes $(foreach file,$(1),-r $(file)); \
+fi
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test check format requirements clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run PORTS=+100 shifts every port, ONCE=1 stops after the report,"
+	@echo "  WORKERS=2 CONCURRENCY=4 size it; DATABASE_URL and REDIS_URL replace the embedded servers."
+
+run: $(VENV)/.installed ## Start everything on this machine and make the sample report; Ctrl-C stops it
+	@$(RUN) manage.py up $(UP)
+
+install: $(VENV)/.installed ## Create .venv with what the platform needs
+
+test: $(VENV)/.installed-dev ## Run the tests, unit to acceptance
+	@$(RUN) -m pytest tests/unit tests/architecture tests/integration tests/acceptance $(ARGS)
+
+check: $(VENV)/.installed-dev ## Check format, lint, types, import contracts and migrations
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy .
+	$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(RUN) manage.py check
+	$(RUN) manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.installed-dev ## Format the code
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+requirements: $(VENV)/.installed-dev ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
+	@for name in base embedded dev; do \
+		constraint=$$([ $$name = base ] || echo "--constraints requirements/base.txt"); \
+		$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --custom-compile-command "make requirements" \
+			$(if $(UPGRADE),--upgrade) $$constraint -o requirements/$$name.txt requirements/$$name.in \
+			|| exit 1; \
+	done
+
+clean: ## Remove .venv and caches; the data in var/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(find_python); rm -rf $(VENV); "$$found" -m venv $(VENV)
+
+$(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
+	@echo "  Installing into $(VENV), once …"
+	@$(call install,$(REQUIREMENTS))
+	@touch $@
+
+$(VENV)/.installed-dev: requirements/dev.txt $(VENV)/.installed
+	@$(call install,$(REQUIREMENTS) requirements/dev.txt)
+	@touch $@

@@ -1,0 +1,411 @@
+"""Build the report's sections from the analysis: what each chart and table says."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from departments.catalog.finance import calendar_months, charts, money
+from departments.catalog.finance.analysis import RECENT_MONTHS, years
+from departments.catalog.finance.blocks import (
+    PAGE_WIDTH,
+    Block,
+    Chart,
+    Column,
+    Prose,
+    Row,
+    Section,
+    Table,
+)
+from departments.catalog.finance.forecast import RECURRING_METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from departments.catalog.finance.analysis import Analysis, CategoryLine, Line, MonthLine
+    from departments.catalog.finance.months import Largest
+    from departments.catalog.finance.recurring import Series
+
+MAX_RECURRING = 40
+MAX_ENDED = 10
+TEXT_CHARACTERS = 60
+ZERO = Decimal("0.00")
+
+
+def balance(analysis: Analysis) -> Section:
+    """Show the running balance day by day, with the forecast behind it."""
+    currency = analysis.facts.currency
+    lowest = analysis.lowest
+    below = sum(month.closing < 0 for month in analysis.months)
+    said = (
+        f"Lowest after {calendar_months.day_title(lowest.date)}: "
+        f"{money.exact(lowest.balance, currency)}."
+    )
+    if below:
+        said += f" {below} of {len(analysis.months)} months ended below zero."
+    if not analysis.facts.balance_known:
+        said += " The file names no balance, so the line begins at zero: read its shape."
+    if analysis.forecast.months:
+        said += " Dashed: the forecast, with its range."
+    chart = Chart(
+        f"Line chart of the running balance. {said}",
+        lambda width, name: charts.balance(
+            analysis.days,
+            forecast=analysis.forecast.months,
+            currency=currency,
+            width=width,
+            name=f"balance-{name}",
+        ),
+    )
+    return Section("balance", "Running balance", [Prose(said), chart])
+
+
+def flows(analysis: Analysis) -> Section:
+    """Show income beside spending for each month."""
+    currency = analysis.facts.currency
+    unit = charts.flows(analysis.months, currency=currency, width=PAGE_WIDTH)[1]
+    best = max(analysis.months, key=lambda month: month.net)
+    said = (
+        f"Best month: {calendar_months.title(best.month)}, "
+        f"{money.exact(best.net, currency, plus=True)}."
+    )
+    chart = Chart(
+        f"Bar chart of income and spending by {unit}. {said} All figures are in the month table.",
+        lambda width, _: charts.flows(analysis.months, currency=currency, width=width)[0],
+    )
+    blocks: list[Block] = [Prose(said), chart] if len(analysis.months) > 1 else [chart]
+    return Section("income-and-spending", "Income and spending", blocks)
+
+
+def spending(analysis: Analysis) -> Section:
+    """Show where the money went."""
+    currency, total = analysis.facts.currency, analysis.total.spending
+    if not analysis.spending:
+        return Section("spending", "Where the money went", [Prose("Nothing was spent.")])
+    chart = Chart(
+        "Bar chart of spending by category; the table below has the same figures.",
+        lambda width, _: charts.categories(
+            [(line.name, -line.total) for line in analysis.spending],
+            total=total,
+            currency=currency,
+            width=width,
+        ),
+    )
+    table = _category_table("Spending by category", analysis.spending, analysis, sign=-1)
+    blocks: list[Block] = [chart, table]
+    if analysis.uncategorised:
+        blocks.append(
+            Prose(
+                f"No rule knows {analysis.uncategorised:,} outgoing movements; own rules "
+                "(input field category_rules) sort them."
+            )
+        )
+    return Section("spending", "Where the money went", blocks)
+
+
+def income(analysis: Analysis) -> Section:
+    """Show where the money came from."""
+    table = _category_table("Income by category", analysis.income, analysis, sign=1)
+    return Section("income", "Where the money came from", [table])
+
+
+def _category_table(
+    caption: str, lines: Sequence[CategoryLine], analysis: Analysis, *, sign: int
+) -> Table:
+    total = sum((line.total for line in lines), ZERO)
+    count = len(analysis.months)
+    recent = [month.month for month in analysis.months[-RECENT_MONTHS:]]
+    columns = [Column("Category", "label"), Column("Total", "number"), Column("Share", "number")]
+    columns += [Column("A month", "number")]
+    if count > RECENT_MONTHS:
+        columns.append(Column("Last 12 months", "number"))
+
+    def row(name: str, amount: Decimal, months: Iterable[Decimal], *, is_sum: bool = False) -> Row:
+        cells = [
+            name,
+            money.exact(amount * sign),
+            money.percent(amount, total),
+            money.exact(amount * sign / count),
+        ]
+        if count > RECENT_MONTHS:
+            cells.append(money.exact(sum(months, ZERO) * sign))
+        return Row(cells, is_sum=is_sum)
+
+    rows = [
+        row(line.name, line.total, [line.by_month.get(m, ZERO) for m in recent]) for line in lines
+    ]
+    everything = [line.by_month.get(m, ZERO) for line in lines for m in recent]
+    rows.append(row("Total", total, everything, is_sum=True))
+    return Table(_in(caption, analysis), columns, rows)
+
+
+def _in(caption: str, analysis: Analysis) -> str:
+    return f"{caption}, {analysis.facts.currency}" if analysis.facts.currency else caption
+
+
+def recurring(analysis: Analysis) -> Section:
+    """List the payments that come back, and what they cost in a year."""
+    running = [s for s in analysis.recurring if s.active]
+    ended = [s for s in analysis.recurring if not s.active]
+    blocks: list[Block] = []
+    for name, group in (
+        ("Recurring spending", [s for s in running if s.expected < 0]),
+        ("Recurring income", [s for s in running if s.expected > 0]),
+    ):
+        if group:
+            blocks.append(_running_table(_in(name, analysis), group))
+    if ended:
+        blocks.append(_ended_table(_in("No longer seen", analysis), ended))
+    if not blocks:
+        blocks.append(Prose("None found: no payee was paid at a regular interval three times."))
+    return Section("recurring", "Recurring payments", blocks)
+
+
+def _running_table(caption: str, group: Sequence[Series]) -> Table:
+    columns = [
+        Column("Payee"),
+        Column("Rhythm", "label"),
+        Column("Expected", "number"),
+        Column("A year", "number"),
+        Column("Next", "number"),
+        Column("Seen", "number"),
+        Column("Remark", "text"),
+    ]
+    shown = group[:MAX_RECURRING]
+    rows = [
+        Row([
+            series.payee[:TEXT_CHARACTERS],
+            series.rhythm,
+            money.exact(series.expected),
+            money.exact(series.a_year),
+            calendar_months.day_title(next(series.due())),
+            f"{len(series.payments)}×",
+            _remark(series),
+        ])
+        for series in shown
+    ]
+    rest = group[MAX_RECURRING:]
+    if rest:
+        a_year = money.exact(sum((s.a_year for s in rest), ZERO))
+        rows.append(Row([f"{len(rest)} more", "", "", a_year, "", "", ""]))
+    a_year = money.exact(sum((s.a_year for s in group), ZERO))
+    rows.append(Row(["Total", "", "", a_year, "", "", ""], is_sum=True))
+    return Table(caption, columns, rows)
+
+
+def _remark(series: Series) -> str:
+    if not series.fixed:
+        low, high = sorted((abs(series.lowest), abs(series.highest)))
+        return f"varies, {money.whole(low)} to {money.whole(high)}"
+    change = series.change
+    if change is None:
+        return "same amount"
+    word = "rose" if abs(series.payments[-1].amount) > abs(series.payments[0].amount) else "fell"
+    return f"{word} from {money.exact(abs(series.payments[0].amount))}"
+
+
+def _ended_table(caption: str, ended: Sequence[Series]) -> Table:
+    columns = [
+        Column("Payee"),
+        Column("Rhythm", "label"),
+        Column("Last amount", "number"),
+        Column("Last seen", "number"),
+    ]
+    rows = [
+        Row([
+            series.payee[:TEXT_CHARACTERS],
+            series.rhythm,
+            money.exact(series.payments[-1].amount),
+            calendar_months.day_title(series.last),
+        ])
+        for series in sorted(ended, key=lambda s: s.last, reverse=True)[:MAX_ENDED]
+    ]
+    return Table(caption, columns, rows)
+
+
+def forecast(analysis: Analysis) -> Section:
+    """Show the next three months, how they were forecast, and how wrong that usually is."""
+    result, currency = analysis.forecast, analysis.facts.currency
+    if not result.months:
+        return Section("forecast", "The next three months", [Prose(result.reason)])
+    columns = [
+        Column("Month", "label"),
+        Column("Income", "number"),
+        Column("Spending", "number"),
+        Column("Net", "number"),
+        Column("Net likely between", "number"),
+        Column("Balance at end", "number"),
+        Column("Likely between", "number"),
+    ]
+    rows = [
+        Row([
+            calendar_months.title(m.month) + (" (whole)" if m.month == result.begun else ""),
+            money.whole(m.income),
+            money.whole(-m.spending),
+            money.whole(m.net, plus=True),
+            f"{money.whole(m.net_low)} … {money.whole(m.net_high)}",
+            money.whole(m.balance),
+            f"{money.whole(m.balance_low)} … {money.whole(m.balance_high)}",
+        ])
+        for m in result.months
+    ]
+    how = (
+        "the recurring payments that fall due, plus the median of all other income and spending "
+        "of the last twelve months"
+        if result.method == RECURRING_METHOD
+        else "the same month a year before"
+    )
+    said = [
+        f"Method: {how}.",
+        f"Tried on this ledger’s own past, with only what was known then, it was wrong by "
+        f"{money.whole(result.mean_error, currency)} a month on average "
+        f"({result.errors} forecasts over {result.complete_months} complete months).",
+    ]
+    if result.other_mean_error is not None:
+        said.append(
+            f"The other method tried, {result.other_method}, was wrong by "
+            f"{money.whole(result.other_mean_error, currency)}."
+        )
+    said.append(
+        f"The ranges held about {result.coverage_percent} % of those past errors; they are a guide, "
+        "not a promise, and know nothing of plans that left no trace on the account."
+    )
+    if result.balance_range == "cautious":
+        said.append("The range of the balance is wide: it adds the monthly errors up.")
+    if result.begun:
+        said.append(
+            f"{calendar_months.title(result.begun)} is only partly in the file and is forecast as "
+            "a whole."
+        )
+    table = Table(_in("Forecast, whole units", analysis), columns, rows)
+    return Section("forecast", "The next three months", [table, Prose(" ".join(said))])
+
+
+def months(analysis: Analysis) -> Section:
+    """List every month, with sums by year, each adding up to the cent."""
+    columns = [
+        Column("Month", "label"),
+        Column("Opening", "number"),
+        Column("Income", "number"),
+        Column("Spending", "number"),
+        Column("Net", "number"),
+        Column("Closing", "number"),
+    ]
+    rows: list[Row] = []
+    for year in years(analysis.months):
+        of_year = [month for month in analysis.months if month.month[:4] == year.month]
+        rows.extend(_month_row(m, calendar_months.title(m.month)) for m in of_year)
+        if len(of_year) > 1 and len(of_year) < len(analysis.months):
+            rows.append(_month_row(year, year.month, is_sum=True))
+    rows.append(_month_row(analysis.total, "Total", is_sum=True))
+    table = Table(_in("Opening + income − spending = closing", analysis), columns, rows)
+    return Section("months", "Month by month", [table])
+
+
+def _month_row(month: MonthLine, name: str, *, is_sum: bool = False) -> Row:
+    cells = [
+        name,
+        money.exact(month.opening),
+        money.exact(month.income),
+        money.exact(-month.spending),
+        money.exact(month.net, plus=True),
+        money.exact(month.closing),
+    ]
+    return Row(cells, is_sum=is_sum)
+
+
+def recent(analysis: Analysis) -> Section:
+    """Show spending by category and month for the last year."""
+    shown = analysis.months[-RECENT_MONTHS:]
+    columns = [Column("Category", "label")]
+    columns += [Column(calendar_months.title(month.month)[:3], "number") for month in shown]
+    columns.append(Column("Sum", "number"))
+    rows = []
+    for line in analysis.spending:
+        amounts = [-line.by_month.get(month.month, ZERO) for month in shown]
+        if any(amounts):
+            rows.append(Row([line.name, *_whole_row(amounts)]))
+    sums = [-month.spending for month in shown]
+    rows.append(Row(["All spending", *_whole_row(sums)], is_sum=True))
+    first, last = (calendar_months.title(m.month) for m in (shown[0], shown[-1]))
+    period = first if first == last else f"{first} to {last}"
+    caption = _in(f"{period}, rounded to whole units", analysis)
+    return Section(
+        "recent", "Spending by category and month", [Table(caption, columns, rows, dense=True)]
+    )
+
+
+def _whole_row(amounts: Sequence[Decimal]) -> list[str]:
+    cells = [money.whole(amount) if amount else "–" for amount in amounts]
+    return [*cells, money.whole(sum(amounts, ZERO))]
+
+
+def largest(analysis: Analysis) -> Section:
+    """List the largest single movements each way."""
+    blocks: list[Block] = []
+    for name, group in (
+        ("Largest outgoing", analysis.largest_out),
+        ("Largest incoming", analysis.largest_in),
+    ):
+        if group:
+            blocks.append(_largest_table(_in(name, analysis), group))
+    return Section("largest", "Largest movements", blocks)
+
+
+def _largest_table(caption: str, group: Sequence[Largest]) -> Table:
+    columns = [
+        Column("Date", "label"),
+        Column("Payee"),
+        Column("Text"),
+        Column("Category"),
+        Column("Amount", "number"),
+    ]
+    rows = [
+        Row([
+            calendar_months.day_title(m.date),
+            m.payee[:TEXT_CHARACTERS],
+            "" if m.text == m.payee else m.text[:TEXT_CHARACTERS],
+            m.category,
+            money.exact(m.amount),
+        ])
+        for m in group
+    ]
+    return Table(caption, columns, rows)
+
+
+def left_out(analysis: Analysis) -> Section:
+    """List the lines of the file that are in no figure, with the reason for each."""
+    facts = analysis.facts
+    blocks: list[Block] = []
+    for total, lines, name, more in (
+        (
+            facts.unreadable_total,
+            facts.unreadable,
+            "Lines that could not be read",
+            "The full list is in unreadable-rows.csv.",
+        ),
+        (
+            facts.skipped_total,
+            facts.skipped,
+            "Lines that are no movements",
+            "Later ones are of the same kinds.",
+        ),
+        (
+            facts.discrepancies_total,
+            facts.discrepancies,
+            "Balances that do not follow from the movements",
+            "Further ones are left out here.",
+        ),
+    ):
+        if total:
+            blocks.append(_line_table(f"{name}: {total:,}", lines))
+            if total > len(lines):
+                blocks.append(Prose(f"Shown are the first {len(lines)}. {more}"))
+    if not facts.unreadable_total:
+        blocks.insert(0, Prose("Every line with a movement could be read."))
+    return Section("left-out", "Lines not in these figures", blocks)
+
+
+def _line_table(caption: str, lines: Sequence[Line]) -> Table:
+    columns = [Column("Line", "label"), Column("Reason")]
+    return Table(caption, columns, [Row([f"{item.line}", item.reason]) for item in lines])

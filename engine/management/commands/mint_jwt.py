@@ -1,0 +1,57 @@
+"""`manage.py mint_jwt`: a token for the API, on standard output and nothing beside it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from engine.access import scopes, tokens
+from engine.errors import EngineError
+from engine.management.interface import actor
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT_TTL_SECONDS = 3600
+MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
+
+
+class Command(BaseCommand):
+    help = "Print a token with the scopes asked for."
+    #: A token needs the key, not the database nor the catalog.
+    requires_system_checks: list[str] = []  # type: ignore[assignment] # Django's own type is wider
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--scopes", required=True, help='e.g. "runs.read,runs.write"; "runs.*" by prefix'
+        )
+        parser.add_argument("--subject", default="", help="whom actions are recorded under")
+        parser.add_argument(
+            "--ttl", type=int, default=DEFAULT_TTL_SECONDS, metavar="SECONDS",
+            help="how long it is good for (default one hour)",
+        )
+
+    def handle(self, **options: Any) -> None:
+        try:
+            granted = scopes.parse(options["scopes"])
+        except EngineError as exc:
+            raise CommandError(exc.message) from exc
+        if not 1 <= options["ttl"] <= MAX_TTL_SECONDS:
+            raise CommandError(f"--ttl must be between 1 and {MAX_TTL_SECONDS} seconds.")
+        subject = options["subject"].strip() or actor()
+        if len(subject) > tokens.SUBJECT_CHARACTERS or not subject.isprintable():
+            raise CommandError(
+                f"--subject must be printable and at most {tokens.SUBJECT_CHARACTERS} characters."
+            )
+        self.stdout.write(
+            tokens.mint(
+                key=settings.JWT_SECRET,
+                subject=subject,
+                scopes=granted,
+                ttl_seconds=options["ttl"],
+                now=datetime.now(UTC),
+            )
+        )

@@ -1,0 +1,66 @@
+"""What the managers last said of themselves, for web's /health and for commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+from orchestration import streams
+
+#: A manager that has not spoken for this long counts as gone, in seconds.
+FRESH_SECONDS = 10.0
+#: After this its entry is removed, in seconds.
+FORGET_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStatus:
+    """One manager: `status` is healthy or degraded; `loops` as on its own /health."""
+
+    name: str
+    status: str
+    age_seconds: float
+    loops: dict[str, Any]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether it spoke recently."""
+        return self.age_seconds <= FRESH_SECONDS
+
+
+def managers() -> list[ManagerStatus]:
+    """Return the managers that have spoken lately, freshest first; raises redis.RedisError."""
+    client = streams.client(reply_seconds=streams.QUICK_SECONDS)
+    now = _now(client)
+    found = []
+    for name, raw in cast("dict[bytes, bytes]", client.hgetall(streams.MANAGERS)).items():
+        try:
+            said = json.loads(raw)
+            age = max(0.0, now - float(said["at"]))
+            entry = ManagerStatus(name.decode(), str(said["status"]), age, dict(said["loops"]))
+        except (ValueError, KeyError, TypeError):
+            client.hdel(streams.MANAGERS, name)
+            continue
+        if age > FORGET_SECONDS:
+            client.hdel(streams.MANAGERS, name)
+        else:
+            found.append(entry)
+    return sorted(found, key=lambda entry: entry.age_seconds)
+
+
+def tell(*, name: str, status: str, loops: dict[str, Any]) -> None:
+    """Say how a manager is; raises redis.RedisError."""
+    client = streams.client(reply_seconds=streams.QUICK_SECONDS)
+    said = {"at": _now(client), "status": status, "loops": loops}
+    client.hset(streams.MANAGERS, name, json.dumps(said))
+
+
+def leave(*, name: str) -> None:
+    """Say that a manager has ended; raises redis.RedisError."""
+    streams.client(reply_seconds=streams.QUICK_SECONDS).hdel(streams.MANAGERS, name)
+
+
+def _now(client: Any) -> float:
+    seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
