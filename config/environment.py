@@ -1,4 +1,4 @@
-"""Typed readers of environment variables. A wrong value is one clear line that names the variable."""
+"""Typed readers of environment variables. A wrong value is one line that names the variable."""
 
 from __future__ import annotations
 

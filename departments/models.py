@@ -8,7 +8,7 @@ from engine.models import AutomationVersion
 
 
 class Department(models.Model):
-    """A part of the business. Declared in the catalog; its policy (the lane) is set by operators."""
+    """A part of the business. Declared in the catalog; operators set its policy (the lane)."""
 
     slug = models.CharField(max_length=63, primary_key=True)
     title = models.CharField(max_length=200)
@@ -23,9 +23,7 @@ class Automation(models.Model):
     """An automation a department owns, pointing at the version new runs use."""
 
     name = models.CharField(max_length=200, primary_key=True)
-    department = models.ForeignKey(
-        Department, on_delete=models.PROTECT, related_name="automations"
-    )
+    department = models.ForeignKey(Department, on_delete=models.PROTECT, related_name="automations")
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     declared = models.BooleanField(default=True, help_text="Still declared in the catalog")

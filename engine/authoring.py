@@ -9,9 +9,8 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
 
@@ -21,6 +20,9 @@ from engine.errors import GraphInvalidError, StepError
 from engine.graph import Binding, Graph, Node
 from engine.policies import DEFAULT_TIMEOUT_SECONDS, OnDead, Retry
 from engine.registry import AutomationDeclaration, DepartmentDeclaration, StepDeclaration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ArtifactRef",
@@ -46,14 +48,14 @@ class _Symbol:
     """Stand for a value that exists only when the run does; remembers where it will come from."""
 
     def __init__(self, binding: Binding, annotation: Any) -> None:
-        self._binding = binding
-        self._annotation = annotation
+        self.symbol_binding = binding
+        self.symbol_annotation = annotation
 
     def __getattr__(self, name: str) -> _Symbol:
         if name.startswith("_"):
             raise AttributeError(name)
-        binding = self._binding
-        field = _field(self._annotation, name)
+        binding = self.symbol_binding
+        field = _field(self.symbol_annotation, name)
         if field is None:
             what = "the input" if binding.source == "input" else f"the output of {binding.key!r}"
             raise GraphInvalidError(f"{_where()}: {what} has no field {name!r}")
@@ -205,7 +207,11 @@ def step(
 
 
 def automation(
-    name: str, *, title: str, input: type[BaseModel], on_dead: str = "block"  # noqa: A002 - the author's word
+    name: str,
+    *,
+    title: str,
+    input: type[BaseModel],
+    on_dead: str = "block",
 ) -> Callable[[Callable[[Any], Any]], AutomationDeclaration]:
     """Declare an automation `<department>.<word>`; the function is called once, with symbols.
 
@@ -227,11 +233,11 @@ def automation(
             _building.reset(token)
         output = None
         if returned is not None:
-            if not isinstance(returned, _Symbol) or returned._binding.source != "node":
+            if not isinstance(returned, _Symbol) or returned.symbol_binding.source != "node":
                 raise GraphInvalidError(f"{builder.where}: must return a step's result or nothing")
-            if returned._binding.path:
+            if returned.symbol_binding.path:
                 raise GraphInvalidError(f"{builder.where}: must return a whole step's result")
-            output = returned._binding.key
+            output = returned.symbol_binding.key
         graph = Graph(nodes=tuple(builder.nodes), output=output, on_dead=on_dead)
         graph.validate(where=builder.where)
         return registry.add_automation(
@@ -264,20 +270,22 @@ def _bind(
 ) -> Binding:
     wanted = declared.annotations[name]
     if not isinstance(value, _Symbol):
-        adapter = TypeAdapter(list[wanted]) if item else declared.adapters[name]
+        adapter = declared.adapters[name]
+        if item:
+            adapter = TypeAdapter(types.GenericAlias(list, (wanted,)))
         try:
             plain = adapter.dump_python(adapter.validate_python(value), mode="json")
         except ValueError as exc:
             raise GraphInvalidError(f"{place}: {name}={value!r} does not fit: {exc}") from exc
         return Binding(source="const", value=plain)
-    offered = value._annotation
+    offered = value.symbol_annotation
     if item:
         if typing.get_origin(offered) is not list and offered is not Any:
             raise GraphInvalidError(f"{place}: {name} is mapped over {offered!r}, which is no list")
         offered = (typing.get_args(offered) or (Any,))[0]
     if not _fits(offered, wanted):
         raise GraphInvalidError(f"{place}: {name} takes {wanted!r} and is given {offered!r}")
-    return value._binding
+    return value.symbol_binding
 
 
 def _field(annotation: Any, name: str) -> Any:
@@ -289,7 +297,7 @@ def _field(annotation: Any, name: str) -> Any:
     return None
 
 
-def _fits(offered: Any, wanted: Any) -> bool:
+def _fits(offered: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one answer a kind of type
     if Any in (offered, wanted) or offered == wanted:
         return True
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):

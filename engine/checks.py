@@ -13,6 +13,8 @@ from engine import registry
 def catalog_is_sound(**_kwargs: Any) -> list[CheckMessage]:
     """Report what the catalog could not declare (engine.E001)."""
     return [
-        Error(problem, hint="Mend the declaration; nothing of it runs until then.", id="engine.E001")
+        Error(
+            problem, hint="Mend the declaration; nothing of it runs until then.", id="engine.E001"
+        )
         for problem in registry.problems
     ]

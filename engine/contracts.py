@@ -1,4 +1,4 @@
-"""What the engine and the author of a step promise each other: values and protocols, no machinery."""
+"""What the engine and the author of a step promise each other: values and protocols only."""
 
 from __future__ import annotations
 

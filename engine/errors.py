@@ -6,7 +6,7 @@ from typing import Any
 
 
 class EngineError(Exception):
-    """Root of every error the engine raises on purpose: a stable code and a message safe to show."""
+    """Root of every error raised on purpose: a stable code and a message safe to show."""
 
     code = "engine_error"
 
@@ -57,7 +57,7 @@ class StateConflictError(EngineError):
 class StepError(EngineError):
     """Fail a step: raised by authors. `permanent=True` ends it without a retry.
 
-    `code` is a stable snake_case word, `message` is shown to people and stored: no secrets, no payloads.
+    `code` is a stable snake_case word, `message` is stored and shown to people: no secrets in it.
     """
 
     def __init__(self, code: str, message: str, *, permanent: bool = False) -> None:

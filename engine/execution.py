@@ -102,7 +102,7 @@ def _run(step: Claimed) -> list[ReadyStep] | None:
         context.close(CancelledError())
         _cancelled(step, "stopped at a checkpoint")
     except ClaimLostError as exc:
-        # Somebody else has this step now. What this attempt did is rolled back or was never written.
+        # Somebody else has this step now; what this attempt did is rolled back or never written.
         heart.finish()
         context.close(exc)
         log.warning("late_write_refused")
@@ -149,14 +149,14 @@ def _body(
             raise ClaimLostError
         context.close(None)
         return ready
-    done = _persistently(step, complete)
+    done: list[ReadyStep] | None = _persistently(step, complete)
     if done is None:
         raise ClaimLostError
     return done
 
 
-def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
-    """Turn a map's planner into its items (one transaction, the run held open meanwhile)."""
+def _items(step: Claimed, node: Node) -> list[dict[str, Any]]:
+    """Zip the lists a node is mapped over into one {parameter: value} per item."""
     outputs, _ = _outputs(step, node)
     lists = {name: _value(binding, step, outputs) for name, binding in node.over.items()}
     for name, items in lists.items():
@@ -171,7 +171,12 @@ def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
     if size > MAX_ITEMS:
         message = f"{node.key}: {size} items; a map takes at most {MAX_ITEMS}."
         raise StepError("map_too_wide", message, permanent=True)
-    items = [{name: values[n] for name, values in lists.items()} for n in range(size)]
+    return [{name: values[n] for name, values in lists.items()} for n in range(size)]
+
+
+def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
+    """Turn a map's planner into its items (one transaction, the run held open meanwhile)."""
+    items = _items(step, node)
     heart.finish()
 
     def expand() -> list[ReadyStep] | None:
@@ -191,7 +196,7 @@ def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
         except _NotExpandedError:
             return None
 
-    planned = _persistently(step, expand)
+    planned: list[ReadyStep] | None = _persistently(step, expand)
     if planned is None:
         if _cancelled(step, "the run is being ended"):
             return []

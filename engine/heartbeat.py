@@ -40,8 +40,8 @@ class Watch:
         *,
         step: Claimed,
         timeout_seconds: float,
-        on_timeout: Callable[[], None],
-        on_hard_cancel: Callable[[], None],
+        on_timeout: Callable[[], object],
+        on_hard_cancel: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         self.step = step
@@ -116,7 +116,7 @@ class Heartbeat:
         elif watch.cancel_since and now >= watch.cancel_since + settings.CANCEL_GRACE_SECONDS:
             self._stop(watch, watch.on_hard_cancel, reason="cancelled")
 
-    def _stop(self, watch: Watch, verdict: Callable[[], None], *, reason: str) -> None:
+    def _stop(self, watch: Watch, verdict: Callable[[], object], *, reason: str) -> None:
         verdict()
         watch.lost = True
         if self.end_process is not None:

@@ -88,7 +88,7 @@ def reap(*, limit: int) -> int:
 
 
 def worker_lost(*, step_run_ids: Sequence[int], worker: str) -> int:
-    """End the claims of a worker process that is known to be dead, without waiting for the lease."""
+    """End the claims of a worker process known to be dead, without waiting for the lease."""
     found = sql.rows(CLAIMS_OF_WORKER, {"ids": list(step_run_ids), "worker": worker})
     return sum(_crashed(row.claim, expired=False) for row in found)
 

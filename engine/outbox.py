@@ -18,9 +18,7 @@ def relay(*, limit: int, send: Callable[[Sequence[OutboxEvent]], None]) -> int:
     A death between sending and commit sends them again: readers drop doubles by `event_id`.
     """
     with transaction.atomic():
-        found = list(
-            OutboxEvent.objects.select_for_update(skip_locked=True).order_by("id")[:limit]
-        )
+        found = list(OutboxEvent.objects.select_for_update(skip_locked=True).order_by("id")[:limit])
         if found:
             send(found)
             OutboxEvent.objects.filter(pk__in=[event.pk for event in found]).delete()

@@ -49,8 +49,8 @@ class Retry:
 
     def delay(self, *, failures: int, random: Random) -> float:
         """Return the seconds to wait after the `failures`-th failure."""
-        exponent = min(max(failures - 1, 0), MAX_EXPONENT)
-        plain = min(self.max_delay, self.first_delay * self.factor**exponent)
+        exponent = float(min(max(failures - 1, 0), MAX_EXPONENT))
+        plain: float = min(self.max_delay, self.first_delay * self.factor**exponent)
         return plain * (1 + self.jitter * random.uniform(-1, 1))
 
 
@@ -63,4 +63,4 @@ class OnDead(StrEnum):
 
 def crash_delay(*, crashes: int) -> float:
     """Return the seconds before a step whose worker died for the `crashes`-th time runs again."""
-    return CRASH_DELAY_SECONDS * 2 ** min(max(crashes - 1, 0), MAX_EXPONENT)
+    return CRASH_DELAY_SECONDS * 2.0 ** min(max(crashes - 1, 0), MAX_EXPONENT)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, TypeAdapter
 
 from engine.errors import GraphInvalidError, UnknownAutomationError
-from engine.policies import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from engine.graph import Graph
+    from engine.policies import Retry
 
 RESERVED_SLUGS = frozenset({"orchestrator", "dead_letter"})
 
@@ -97,7 +97,7 @@ def department_of(module: str) -> str:
 
 
 def hints(function: Callable[..., Any], *, where: str) -> dict[str, Any]:
-    """Return resolved annotations; a name that cannot be resolved is a graph error with its place."""
+    """Return resolved annotations; an unknown name is a graph error with its place."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError as exc:
@@ -159,12 +159,12 @@ def load(packages: Iterable[str]) -> None:
                 problems.append(exc.message)
             except Exception as exc:  # noqa: BLE001 - any error of a catalog file is that file's
                 problems.append(f"{module}: {type(exc).__name__}: {exc}")
-    for declared in automations.values():
-        if declared.department not in departments:
-            problems.append(
-                f"{declared.where}: automation {declared.name!r} names the department "
-                f"{declared.department!r}, which no catalog file declares"
-            )
+    problems.extend(
+        f"{declared.where}: automation {declared.name!r} names the department "
+        f"{declared.department!r}, which no catalog file declares"
+        for declared in automations.values()
+        if declared.department not in departments
+    )
 
 
 def _modules_below(package: str) -> list[str]:

@@ -256,4 +256,3 @@ def _check_words(
             "; ".join(f"{field}: {reason}" for field, reason in problems),
             problems=[{"field": field, "reason": reason} for field, reason in problems],
         )
-

@@ -153,7 +153,9 @@ def why(*, run_id: UUID, limit: int = 1000) -> list[Why]:
     )
     reasons = []
     for row in rows[:limit]:
-        code, text = _reason(row, found, lane, served, open_keys & set(graph.by_key[row.key].parents))
+        code, text = _reason(
+            row, found, lane, served, open_keys & set(graph.by_key[row.key].parents)
+        )
         reasons.append(
             Why(step_run_id=row.pk, step=str(row), state=row.state, reason_code=code, text=text)
         )

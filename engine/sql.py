@@ -29,7 +29,7 @@ def rows(statement: str, parameters: Mapping[str, Any] | None = None) -> list[An
     """Execute and return all rows as named tuples (jsonb comes as text: see `parsed`)."""
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor:
-        cursor.execute(statement, parameters, prepare=True)  # type: ignore[call-overload]
+        cursor.execute(statement, parameters, prepare=True)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -37,7 +37,7 @@ def count(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
     """Execute and return the number of rows it touched."""
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(statement, parameters, prepare=True)  # type: ignore[call-overload]
+        cursor.execute(statement, parameters, prepare=True)
         return cursor.rowcount
 
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from celery import shared_task
 
-from engine import execution
-from orchestration import dead_letters, messages
+from orchestration import chunks, dead_letters, messages
 
 if TYPE_CHECKING:
     from orchestration.task_base import EngineTask
 
 
-@shared_task(bind=True, name=messages.EXECUTE)
+@shared_task(bind=True, name=messages.EXECUTE)  # type: ignore[arg-type] # self is our base
 def execute(self: EngineTask, /, *, step_run_ids: list[int]) -> None:
     """Try to claim and run the named StepRuns."""
-    execution.execute(step_run_ids=step_run_ids, worker=self.worker)
+    queue = (self.request.delivery_info or {}).get("routing_key") or ""
+    chunks.execute(step_run_ids=step_run_ids, worker=self.worker, queue=queue)
 
 
 @shared_task(name=messages.NOTIFY_DEAD_LETTER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DatabaseError, connections
@@ -16,7 +16,7 @@ from engine.management import watching
 from engine.states import RUN_TERMINAL, RunState, StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from rich.console import Console
@@ -103,17 +103,26 @@ def _moves(by_state: dict[str, int]) -> bool:
 
 
 def collect(*, run_id: UUID) -> list[Path]:
-    """Copy the files of a run to `var/reports/<run>/`, the page to read first."""
+    """Copy the files a run's output names to `var/reports/<run>/`, the page to read first."""
     folder = Path(settings.VAR_DIR) / "reports" / str(run_id)
     copied = []
-    for artifact in selectors.artifacts(run_id=run_id):
-        # The rows of each month are working material; the report is what the last step wrote.
-        if not artifact.name.startswith(("report", "table", "unreadable")):
-            continue
+    for file in _files_in(selectors.output(run_id=run_id)):
         folder.mkdir(parents=True, exist_ok=True)
-        target = folder / Path(artifact.name).name
-        with artifacts.open_content(sha256=artifact.sha256) as source, target.open("wb") as copy:
+        target = folder / Path(file["name"]).name
+        with artifacts.open_content(sha256=file["sha256"]) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
         copied.append(target)
     order = {".html": 0, ".pdf": 1, ".csv": 2}
     return sorted(set(copied), key=lambda path: (order.get(path.suffix, 9), path.name))
+
+
+def _files_in(output: Any) -> Iterator[dict[str, str]]:
+    """Yield the artifacts an output refers to; the others are working material."""
+    if isinstance(output, dict):
+        if {"sha256", "name"} <= output.keys():
+            yield output
+            return
+        output = list(output.values())
+    if isinstance(output, list):
+        for value in output:
+            yield from _files_in(value)

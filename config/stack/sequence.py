@@ -174,8 +174,11 @@ def _summarise(*, ports: Ports, password: str | None, report: sample.Report | No
         ("API", f"{base}/docs"),
         ("Flower", f"http://{services.HOST}:{ports.flower}"),
     ]
-    if report is not None:
-        rows += [("Report" if not at else "", _short(path)) for at, path in enumerate(report.files)]
+    if report is not None and report.files:
+        first, *others = report.files
+        rows.append(("Report", _short(first)))
+        if others:
+            rows.append(("", "beside it: " + ", ".join(path.name for path in others)))
     if password:
         rows.append(("Sign in", f"{accounts.OPERATOR}  {password}  (shown this once)"))
     else:

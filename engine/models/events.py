@@ -10,12 +10,20 @@ class RunEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(
-        "engine.Run", on_delete=models.CASCADE, related_name="events", db_index=False,
+        "engine.Run",
+        on_delete=models.CASCADE,
+        related_name="events",
+        db_index=False,
         db_constraint=False,
     )
     step_run = models.ForeignKey(
-        "engine.StepRun", on_delete=models.CASCADE, related_name="events", null=True, blank=True,
-        db_index=False, db_constraint=False,
+        "engine.StepRun",
+        on_delete=models.CASCADE,
+        related_name="events",
+        null=True,
+        blank=True,
+        db_index=False,
+        db_constraint=False,
     )
     kind = models.CharField(max_length=40)
     attempt = models.IntegerField(null=True, blank=True)

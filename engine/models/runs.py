@@ -25,7 +25,7 @@ _RUN_ENDED = sorted(state.value for state in RUN_TERMINAL)
 _STEP_ENDED = sorted(state.value for state in STEP_TERMINAL)
 
 
-def _choices(states: type[RunState] | type[StepState]) -> list[tuple[str, str]]:
+def _choices(states: type[RunState | StepState]) -> list[tuple[str, str]]:
     return [(state.value, state.value.replace("_", " ")) for state in states]
 
 
@@ -200,7 +200,11 @@ class StepInput(models.Model):
     """The item a mapped StepRun works on: {parameter: value}."""
 
     step_run = models.OneToOneField(
-        StepRun, on_delete=models.CASCADE, primary_key=True, related_name="item", db_constraint=False
+        StepRun,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="item",
+        db_constraint=False,
     )
     value = models.JSONField()
 

@@ -60,7 +60,9 @@ def test_env_example__names_every_setting():
                 source,
             )
         )
-    example = set(re.findall(r"^#?\s?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    example = set(
+        re.findall(r"^#?\s?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    )
     assert read - example == set(), "read by the settings and not in .env.example"
     assert example - read - {"DJANGO_SETTINGS_MODULE"} == set(), "in .env.example, read by nobody"
 

@@ -85,4 +85,3 @@ def test_database__transitions_are_legal_pair_by_pair(legal_moves_only, line, tm
     assert Run.objects.get(pk=run_id).state == "succeeded"
     with connection.cursor() as cursor, pytest.raises(Exception, match="illegal move"):
         cursor.execute("UPDATE engine_run SET state = 'running', finished_at = NULL")
-

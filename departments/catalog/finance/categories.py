@@ -54,7 +54,7 @@ SPENDING: dict[str, str] = {
     "Shipping and post": "dhl|ups.|usps|fedex|dpd|hermes|gls.|deutsche post|porto|versand|shipping|royal mail|postage|"
     "post ch|la poste",
     "Vehicles and travel": "tankstelle|shell|aral|esso|jet.|bp.|total energies|totalenergies|tanken|fuel|kfz|autohaus|"
-    "werkstatt|bahn|uber|taxi|lufthansa|ryanair|easyjet|airline|airbnb|booking com|hotel|parking|parken|"
+    "werkstatt|bahn|uber.|taxi|lufthansa|ryanair|easyjet|airline|airbnb|booking com|hotel|parking|parken|"
     "sixt|sncf|maut|toll.|adac",
     "Office and equipment": "buro|buero|office|staples|ikea|mediamarkt|saturn|conrad|amazon|amzn|dell|lenovo|maschine|"
     "equipment|wartung|maintenance|ersatzteil|repair|reparatur",

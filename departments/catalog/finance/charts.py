@@ -32,9 +32,9 @@ ZERO = Decimal(0)
 PRINT_STYLE = """
 text{font-family:Inter;font-size:11px;fill:#5b6470}
 .strong{font-weight:600;fill:#16202b}.grid{stroke:#e3e6ea}.zero{stroke:#8a939e}
-.in{fill:#1f7a6d}.out{fill:#c8693a}.line{fill:none;stroke:#24507a;stroke-width:1.6}
+.in{fill:#1f7a6d}.out{fill:#c8693a}.line{fill:none;stroke:#24507a;stroke-width:1.3}
 .area{fill:#24507a;fill-opacity:.09}.below{fill:#b3372f;fill-opacity:.2}
-.fan{fill:#24507a;fill-opacity:.14}.dash{fill:none;stroke:#24507a;stroke-width:1.6;stroke-dasharray:4 3}
+.fan{fill:#24507a;fill-opacity:.14}.dash{fill:none;stroke:#24507a;stroke-width:1.3;stroke-dasharray:4 3}
 .dot{fill:#24507a}.lowdot{fill:#b3372f}.track{fill:#eef0f3}
 """
 
@@ -131,11 +131,12 @@ def flows(months: Sequence[MonthLine], *, currency: str, width: int) -> tuple[st
     slot = Decimal(width - left - right) / len(slots)
     bar = min(max(slot * Decimal("0.38"), Decimal("1.5")), Decimal(26))
     zero = axis.y(ZERO, top=top, height=plot)
+    by = "" if unit == "month" else f", by {unit}"
     parts = [
         f'<rect class="in" x="{left}" y="4" width="10" height="10" rx="2"/>'
         f'<text x="{left + 15}" y="13">Income</text>'
         f'<rect class="out" x="{left + 70}" y="4" width="10" height="10" rx="2"/>'
-        f'<text x="{left + 85}" y="13">Spending</text>',
+        f'<text x="{left + 85}" y="13">Spending{by}</text>',
         _value_axis(axis, currency, left=left, right=width - right, top=top, plot=plot),
     ]
     every = max(1, -(-MIN_LABEL_GAP // max(int(slot), 1)))
@@ -166,7 +167,7 @@ def categories(
     wide = width > 500  # noqa: PLR2004 - px
     amounts = [money.whole(value, currency) for _, value in shown]
     right = int(max(len(text) for text in amounts) * 7 + (58 if wide else 8))
-    left = 190 if wide else 128
+    left = 190 if wide else 154
     row, largest = 24, max(abs(value) for _, value in shown) or Decimal(1)
     room = Decimal(width - left - right - 10)
     parts = []

@@ -31,7 +31,6 @@ MIN_PAYMENTS = 3
 REGULAR_SHARE = 0.8
 MAX_DEVIATION = Decimal("0.30")
 FIXED_DEVIATION = Decimal("0.02")
-YEARLY_DEVIATION = Decimal("0.15")
 SPLIT_GAP = Decimal("1.20")
 """Amounts of one payee this factor apart belong to different contracts."""
 RECENT = 6
@@ -185,7 +184,7 @@ def _series(group: Sequence[Payment], until: dt.date) -> Series | None:
     if len(group) < MIN_PAYMENTS:
         if rhythm.name != "yearly":
             return None
-        limit = YEARLY_DEVIATION / 2
+        limit = FIXED_DEVIATION / 2
     if deviation > limit:
         return None
     fixed = _in_steps(amounts)

@@ -176,8 +176,8 @@ def _running_table(caption: str, group: Sequence[Series]) -> Table:
         Row([
             series.payee[:TEXT_CHARACTERS],
             series.rhythm,
-            money.exact(series.expected),
-            money.exact(series.a_year),
+            money.exact(abs(series.expected)),
+            money.exact(abs(series.a_year)),
             calendar_months.day_title(next(series.due())),
             f"{len(series.payments)}×",
             _remark(series),
@@ -186,9 +186,9 @@ def _running_table(caption: str, group: Sequence[Series]) -> Table:
     ]
     rest = group[MAX_RECURRING:]
     if rest:
-        a_year = money.exact(sum((s.a_year for s in rest), ZERO))
+        a_year = money.exact(abs(sum((s.a_year for s in rest), ZERO)))
         rows.append(Row([f"{len(rest)} more", "", "", a_year, "", "", ""]))
-    a_year = money.exact(sum((s.a_year for s in group), ZERO))
+    a_year = money.exact(abs(sum((s.a_year for s in group), ZERO)))
     rows.append(Row(["Total", "", "", a_year, "", "", ""], is_sum=True))
     return Table(caption, columns, rows)
 
@@ -366,7 +366,7 @@ def _largest_table(caption: str, group: Sequence[Largest]) -> Table:
             m.payee[:TEXT_CHARACTERS],
             "" if m.text == m.payee else m.text[:TEXT_CHARACTERS],
             m.category,
-            money.exact(m.amount),
+            money.exact(abs(m.amount)),
         ])
         for m in group
     ]

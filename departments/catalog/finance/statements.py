@@ -315,7 +315,11 @@ def _balance(reading: _Reading, row: _Row) -> Decimal | None:
 
 def _who_and_what(header: Header, cells: list[str], *, incoming: bool) -> tuple[str, str]:
     """Return payee and text; without a payee column the text begins with the payee."""
-    text = " · ".join(" ".join(cells[index].split()) for index in header.texts if cells[index])
+    kind = header.roles.get("kind")
+    texts = [index for index in header.texts if cells[index] and index != kind]
+    if not texts and kind is not None:  # a bare "card payment" says more than nothing
+        texts = [kind]
+    text = " · ".join(" ".join(cells[index].split()) for index in texts)
     sides = ("payee_in", "payee_out") if incoming else ("payee_out", "payee_in")
     for role in ("payee", *sides):
         index = header.roles.get(role)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from decimal import Decimal
 
+    from departments.catalog.finance.analysis import Analysis
     from departments.catalog.finance.statements import Movement
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -17,6 +18,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MOVEMENT_COLUMNS = ("date", "payee", "text", "category", "amount", "balance", "line_in_file")
 
+ZERO = Decimal("0.00")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -64,3 +66,19 @@ class MovementLines:
 def header(columns: Sequence[str]) -> bytes:
     """Return the first line of a CSV put together from parts."""
     return BYTE_ORDER_MARK + (",".join(columns) + "\r\n").encode()
+
+
+def months(analysis: Analysis) -> bytes:
+    """Return the month table as CSV: balances, sums, and a column for each category."""
+    spending, income = analysis.spending, analysis.income
+    names = ["month", "opening", "income", "spending", "net", "closing", "movements"]
+    names += [safe(f"income: {line.name}") for line in income]
+    names += [safe(f"spending: {line.name}") for line in spending]
+    rows = [
+        [
+            *(m.month, m.opening, m.income, m.spending, m.net, m.closing, m.movements),
+            *(line.by_month.get(m.month, ZERO) for line in (*income, *spending)),
+        ]
+        for m in analysis.months
+    ]
+    return content(names, rows)

@@ -99,9 +99,7 @@ def test_join__forty_parents_at_once_ready_it_exactly_once(line):
     halves = [items[:20], list(reversed(items[20:]))]
     concurrently(
         [
-            lambda part=part: [
-                execution.execute(step_run_ids=[m.id], worker="w/1") for m in part
-            ]
+            lambda part=part: [execution.execute(step_run_ids=[m.id], worker="w/1") for m in part]
             for part in halves
         ]
     )
@@ -121,7 +119,9 @@ def test_cancel__races_claims_and_completions_without_a_deadlock(line, ledger):
         ]
         for n in range(3)
     ]
-    cancels = [lambda run_id=run_id: runs.cancel(run_id=run_id, actor="ann") for run_id in found[:2]]
+    cancels = [
+        lambda run_id=run_id: runs.cancel(run_id=run_id, actor="ann") for run_id in found[:2]
+    ]
     concurrently(work + cancels)
     for run_id in found:
         settle(line, run_id, "cancelled", "succeeded")
@@ -167,7 +167,9 @@ def test_hot_statements__are_prepared(line):
         start("lab.squares", count=1)
     line.deliver()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%claimed AS%'")
+        cursor.execute(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%claimed AS%'"
+        )
         assert cursor.fetchone()[0] == 1
 
 

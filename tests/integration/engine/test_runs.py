@@ -71,9 +71,7 @@ def test_run__an_empty_map_joins_at_once(line):
 
 def test_submit__the_same_business_key_gives_the_same_run(line):
     def submit():
-        return runs.submit(
-            automation="lab.squares", input={}, trigger="api", dedupe_key="2026-11"
-        )
+        return runs.submit(automation="lab.squares", input={}, trigger="api", dedupe_key="2026-11")
 
     one, two = submit(), submit()
     assert (one.created, two.created) == (True, False)
