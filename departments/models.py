@@ -27,7 +27,9 @@ class Automation(models.Model):
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     declared = models.BooleanField(default=True, help_text="Still declared in the catalog")
-    current_version = models.ForeignKey(AutomationVersion, on_delete=models.PROTECT)
+    current_version = models.ForeignKey(
+        AutomationVersion, on_delete=models.PROTECT, related_name="+"
+    )
 
     def __str__(self) -> str:
         return self.name

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('title', models.CharField(max_length=200)),
                 ('description', models.TextField(blank=True, default='')),
                 ('declared', models.BooleanField(default=True, help_text='Still declared in the catalog')),
-                ('current_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='engine.automationversion')),
+                ('current_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='engine.automationversion')),
                 ('department', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='automations', to='departments.department')),
             ],
         ),

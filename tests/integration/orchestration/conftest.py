@@ -1,0 +1,104 @@
+"""Loops are turned by hand here, in the test's thread, on the test's database and Redis."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from engine.models import Run, StepRun
+
+
+@pytest.fixture
+def stop():
+    return threading.Event()
+
+
+@pytest.fixture
+def catalog(transactional_db):
+    """The catalog, synchronised: lanes and versions are there."""
+    from departments import sync
+
+    sync.sync_catalog()
+
+
+@pytest.fixture
+def platform(catalog, broker):
+    """An empty Redis, an empty database with the catalog, and a publisher that starts afresh."""
+    from orchestration import publisher
+
+    publisher.publisher.close()
+    publisher.publisher._closed_until = 0.0
+    yield broker
+    publisher.publisher.close()
+
+
+@pytest.fixture
+def redis_elsewhere(monkeypatch):
+    """Point the platform at another Redis address for a while; returns a function."""
+    from celery import current_app
+
+    from config.celery import broker_url
+    from orchestration import publisher, streams
+
+    original = settings.REDIS_URL
+
+    def point(url: str) -> None:
+        publisher.publisher.close()
+        publisher.publisher._closed_until = 0.0
+        monkeypatch.setattr(settings, "REDIS_URL", url)
+        current_app.conf.broker_url = current_app.conf.broker_write_url = broker_url(url)
+
+    yield point
+    point(original)
+    streams._client.cache_clear()
+
+
+@pytest.fixture
+def submitted(platform):
+    """A run of three chained steps, its first one sent and not begun."""
+    from engine import runs
+
+    return runs.submit(
+        automation="lab.squares", input={"count": 2}, trigger="command"
+    ).run_id
+
+
+def states(run_id) -> dict[str, str]:
+    return dict(StepRun.objects.filter(run_id=run_id).values_list("key", "state"))
+
+
+def run_count() -> int:
+    return Run.objects.count()
+
+
+def in_thread(loop):
+    """Run a loop in a thread that closes its connection, as the service does."""
+
+    def body() -> None:
+        try:
+            loop.run()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread
+
+
+def aged(run_id, seconds: float) -> None:
+    """Let everything that was sent have been sent longer ago."""
+    from datetime import timedelta
+
+    from django.db.models import F
+
+    StepRun.objects.filter(run_id=run_id).update(
+        dispatched_at=F("dispatched_at") - timedelta(seconds=seconds)
+    )
+
+
+def monotonic() -> float:
+    return time.monotonic()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from celery import current_app
+from kombu.transport.virtual.base import QoS
+
+from engine.publishing import ReadyStep
+from orchestration import messages, publisher, streams
+
+STEP = ReadyStep(7, "lab")
+
+
+@pytest.fixture
+def sender(broker):
+    found = publisher.CeleryPublisher()
+    yield found
+    found.close()
+
+
+def sent(queue: str) -> list[list[int]]:
+    return [messages.step_run_ids(raw) for raw in reversed(streams.waiting(queue, limit=10_000))]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_publish__a_message_with_the_step_in_its_queue(sender):
+    sender.publish([STEP])
+    assert sent("lab") == [[7]]
+
+
+def test_publish__a_thousand_steps_in_few_messages_and_in_order(sender):
+    sender.publish([ReadyStep(number, "lab") for number in range(1000)])
+    found = sent("lab")
+    assert [n for ids in found for n in ids] == list(range(1000))
+    assert len(found) == 32
+
+
+def test_publish__to_the_queue_of_a_department_that_is_no_longer_declared(sender):
+    sender.publish([ReadyStep(1, "abolished")])
+    assert sent("abolished") == [[1]]
+
+
+def test_publish__batches_are_real_with_our_transport_options(sender):
+    # A retry policy in the transport options would turn this off without a word.
+    sender.publish([STEP])
+    assert sender._producer.supports_batch_publish is True
+
+
+def test_publish__one_redis_command_a_message(sender, broker):
+    sender.publish([STEP])
+    before = broker.info("commandstats")
+    sender.publish([STEP])
+    after = broker.info("commandstats")
+    used = {
+        name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"]
+        for name in after
+        if name != "cmdstat_info"
+    }
+    assert {name: calls for name, calls in used.items() if calls} == {"cmdstat_lpush": 1}
+
+
+def test_consumer__acknowledgement_emulation_is_really_off(broker):
+    with current_app.connection_for_read() as connection:
+        channel = connection.default_channel
+        assert channel.ack_emulation is False
+        assert type(channel.qos) is QoS
+        assert list(channel.priority_steps) == [0]
+
+
+def test_publish__never_raises_and_is_quick_when_redis_is_gone(sender, redis_elsewhere):
+    redis_elsewhere(f"redis://127.0.0.1:{free_port()}/0")
+    began = time.monotonic()
+    sender.publish([STEP])
+    assert time.monotonic() - began < 1.0
+    began = time.monotonic()
+    for _ in range(1000):
+        sender.publish([STEP])
+    assert time.monotonic() - began < 0.5, "the circuit breaker does not hold"
+
+
+def test_publish__never_raises_and_is_quick_when_redis_hangs(sender, broker):
+    sender.publish([STEP])
+    server = psutil.Process(broker.info("server")["process_id"])
+    server.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        sender.publish([STEP])
+        assert time.monotonic() - began < 1.2
+    finally:
+        server.send_signal(signal.SIGCONT)
+
+
+def test_publish__works_at_once_after_redis_dropped_the_idle_connection(sender, broker):
+    sender.publish([STEP])
+    for client in broker.client_list():
+        if client["name"] == "automation-publisher":
+            broker.client_kill_filter(_id=client["id"])
+    sender.publish([STEP])
+    assert sent("lab") == [[7], [7]]
+    assert sender.is_open
+
+
+def test_publish__tries_again_after_the_pause(sender, redis_elsewhere, broker, monkeypatch):
+    monkeypatch.setattr(publisher, "BREAK_SECONDS", 0.0)
+    from django.conf import settings
+
+    good = settings.REDIS_URL
+    redis_elsewhere(f"redis://127.0.0.1:{free_port()}/0")
+    sender.publish([STEP])
+    redis_elsewhere(good)
+    sender.publish([STEP])
+    assert sent("lab") == [[7]]
+
+
+def test_send__raises_for_the_dispatcher(sender, redis_elsewhere):
+    redis_elsewhere(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(publisher.BrokerAwayError):
+        sender.send([STEP])
+
+
+def test_publish__from_many_threads_at_once(sender):
+    def work(start: int) -> None:
+        for number in range(50):
+            sender.publish([ReadyStep(start + number, "lab")])
+
+    threads = [threading.Thread(target=work, args=(n * 50,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(n for ids in sent("lab") for n in ids) == list(range(400))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_publish__in_a_forked_child_leaves_the_parents_connection_alone(sender, tmp_path):
+    sender.publish([ReadyStep(1, "lab")])
+    with sender._lock:  # a fork in the middle of somebody's publish must not hang the child
+        child = os.fork()
+        if child == 0:
+            sender.publish([ReadyStep(2, "lab")])
+            (Path(tmp_path) / "done").touch()
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "done").exists()
+    sender.publish([ReadyStep(3, "lab")])
+    assert sent("lab") == [[1], [2], [3]]
