@@ -37,7 +37,6 @@ def shared_processors() -> list[Processor]:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         without_secrets,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -54,19 +53,19 @@ def human_renderer(*, colors: bool) -> Processor:
     )
 
 
-def configure(*, json: bool = False) -> None:
+def configure() -> None:
     """Point structlog at the standard library, where `logging_config` takes over."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared_processors()[:3],
             structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared_processors(),
             structlog.processors.StackInfoRenderer(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=not json,
+        cache_logger_on_first_use=True,
     )
 
 
@@ -110,7 +109,7 @@ def logging_config(
             name: {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "processors": processors,
-                "foreign_pre_chain": shared_processors(),
+                "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), *shared_processors()],
             }
             for name, processors in {"json": to_json, "human": for_people}.items()
         },

@@ -174,28 +174,19 @@ def _entries(raw: Iterable[Any]) -> list[Entry]:
 
 def claim_idle(
     *, consumer: str, idle_seconds: float, count: int, start: str = "0-0"
-) -> tuple[str, list[Entry]]:
-    """Take over entries that others left unacknowledged; return where to go on, and the entries.
+) -> tuple[str, list[Entry], bool]:
+    """Take over entries that others left unacknowledged.
 
-    What was trimmed meanwhile is gone for good: Redis 7 forgets it, 6.2 leaves a hole, which is
-    acknowledged here.
+    Return where to go on, the entries, and whether some of them were trimmed meanwhile: Redis 7
+    forgets those by itself, 6.2 leaves nameless holes, which our own backlog then names.
     """
     reply: Any = client().execute_command(  # type: ignore[no-untyped-call] # redis-py leaves it so
         "XAUTOCLAIM", EVENTS, GROUP, consumer, int(idle_seconds * 1000), start, "COUNT", count
     )
-    following = reply[0].decode() if isinstance(reply[0], bytes) else str(reply[0])
-    entries = [
-        Entry(pair[0].decode(), dict(zip(pair[1][::2], pair[1][1::2], strict=True)))
-        if isinstance(pair[1], list)
-        else Entry(pair[0].decode(), pair[1] or None)
-        for pair in _pairs(reply[1])
-    ]
-    return following, entries
-
-
-def _pairs(raw: Any) -> list[Any]:
-    """Return XAUTOCLAIM's entries without the holes of Redis 6.2, as redis-py may have parsed."""
-    return [pair for pair in raw or [] if pair and pair[0]]
+    position, raw = reply[0], reply[1] or []
+    following = position.decode() if isinstance(position, bytes) else str(position)
+    entries = _entries(raw)
+    return following, entries, len(entries) < len(raw)
 
 
 def deliveries(ids: Sequence[str]) -> dict[str, int]:

@@ -114,7 +114,9 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / POSTGRES_SOCKET_NAME)) <= SOCKET_PATH_BYTES
+    # libpq takes a comma for the end of one host and the begin of the next.
+    short = len(os.fsencode(folder / POSTGRES_SOCKET_NAME)) <= SOCKET_PATH_BYTES
+    return short and "," not in str(folder)
 
 
 def _accepts_sockets(folder: Path) -> bool:

@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 PR_SET_PDEATHSIG = 1
-# The start time comes back through JSON; the kernel counts it in hundredths of a second.
-START_TOLERANCE_SECONDS = 0.05
+# /proc/<pid>/stat after the name in brackets: the 22nd field of all is the start time.
+START_FIELD = 22 - 3
 POLL_SECONDS = 0.02
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -21,7 +22,19 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 def identify(pid: int) -> dict[str, Any]:
     """Return what tells this process apart from a later one with the same pid."""
-    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+    return {"pid": pid, "started": started(pid)}
+
+
+def started(pid: int) -> float:
+    """Return when a process started, on a clock nobody can set; raise `psutil.NoSuchProcess`."""
+    if _libc is None:
+        return psutil.Process(pid).create_time()
+    try:
+        # In ticks since the boot: a time of day would move when the machine's clock is corrected.
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return float(stat.rpartition(")")[2].split()[START_FIELD])
 
 
 def find(identity: dict[str, Any] | None) -> psutil.Process | None:
@@ -30,7 +43,7 @@ def find(identity: dict[str, Any] | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(identity["pid"]))
-        same = abs(process.create_time() - float(identity["started"])) < START_TOLERANCE_SECONDS
+        same = started(process.pid) == float(identity["started"])
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None

@@ -92,6 +92,9 @@ class Redis:
         return ping(port=self.port, secret=password(self.rooms))
 
     def _choose_port(self) -> int:
+        if self.port:
+            # Started again: whoever uses it knows this port and no other.
+            return self.port
         if self.wanted_port is None:
             return _free_port()
         near = range(self.wanted_port, min(self.wanted_port + PORTS_TRIED, 65536))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ class Wish:
                 stderr=log,
                 start_new_session=True,
             )
-        said = keeper.stdout.readline().decode().strip() if keeper.stdout else ""
+        with keeper.stdout or nullcontext() as answer:
+            said = answer.readline().decode().strip() if answer else ""
         if said != "ready":
             keeper.wait()
             reason = (
@@ -119,8 +120,6 @@ class Wish:
                 or f"its keeper ended (log: {self.rooms.log_dir}/embedded.log)"
             )
             raise EmbeddedError(reason)
-        if keeper.stdout:
-            keeper.stdout.close()
         # It outlives this process on purpose; Popen would warn that it still runs.
         keeper.returncode = 0
 

@@ -30,45 +30,50 @@ def note(record: Path, identities: Sequence[dict[str, Any]]) -> None:
 
 
 def left_over(record: Path) -> list[psutil.Process]:
-    """Return the processes on record that live, and all those they started that still do."""
+    """Return what lives of the processes on record and of those they started."""
     try:
         known = json.loads(record.read_text())
-    except (OSError, ValueError):
+        leaders = [int(known_one["pid"]) for known_one in known if not _recycled(known_one)]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
-    found: list[psutil.Process] = []
-    for identity in known if isinstance(known, list) else []:
-        leader = processes.find(identity)
-        if leader is not None:
-            found.append(leader)
-        elif isinstance(identity, dict) and not psutil.pid_exists(int(identity.get("pid", 0))):
-            # A pid is not given out again while the session it led has members.
-            found += _session(int(identity.get("pid", 0)))
-    return found
+    return [member for member in psutil.process_iter() if _session(member) in leaders]
 
 
 def end(record: Path, *, grace_seconds: float) -> list[str]:
     """End what is left over, gently first; return the names of what had to be ended."""
     left = left_over(record)
-    names = [f"{process.name()} ({process.pid})" for process in left if process.is_running()]
+    names = [f"{process.pid}" for process in left]
     for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
+        # Leaders take their own children along; those without a leader are asked themselves.
+        if process.pid == _session(process) or not psutil.pid_exists(_session(process)):
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
     deadline = time.monotonic() + grace_seconds
     while (left := left_over(record)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     for process in left:
-        with contextlib.suppress(OSError):
-            os.killpg(os.getpgid(process.pid), signal.SIGKILL)
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     while left_over(record):
         time.sleep(POLL_SECONDS)
     record.unlink(missing_ok=True)
     return names
 
 
-def _session(leader_pid: int) -> list[psutil.Process]:
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError, psutil.Error):
-            if leader_pid > 0 and os.getsid(process.pid) == leader_pid:
-                members.append(process)
-    return members
+def _recycled(identity: dict[str, Any]) -> bool:
+    """Tell whether the pid belongs to somebody else now.
+
+    Never while the session it led has members: the kernel does not give such a pid out again.
+    """
+    try:
+        return processes.started(int(identity["pid"])) != float(identity["started"])
+    except psutil.Error:
+        return False
+
+
+def _session(process: psutil.Process) -> int:
+    """Return the pid that leads the session of a live process; 0 for one that has ended."""
+    try:
+        return 0 if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (OSError, psutil.Error):
+        return 0

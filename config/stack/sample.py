@@ -55,13 +55,20 @@ def follow(
 ) -> Report:
     """Show the progress until the run has ended or cannot go on; `tick` waits, or raises."""
     columns = (
-        TextColumn("  [cyan]▸[/cyan] Sample report"),
+        TextColumn("  [cyan]▸[/cyan] Report      "),
         BarColumn(bar_width=32, complete_style="cyan", finished_style="green"),
         TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
         TimeElapsedColumn(),
     )
     # No refreshing thread: children may only be started from a process with one thread.
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
+    with Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        # A file would get empty lines in place of the bar.
+        disable=not console.is_terminal,
+    ) as bar:
         task = bar.add_task("", total=1)
         while True:
             tick()
@@ -79,8 +86,7 @@ def _look(*, run_id: UUID, continued: bool, bar: Progress, task: object) -> Repo
     run = selectors.run(run_id=run_id)
     progress = selectors.progress(run_id=run_id)
     bar.update(task, completed=progress.done, total=max(progress.total, 1))  # type: ignore[arg-type] # rich's id
-    if bar.console.is_terminal:
-        bar.refresh()
+    bar.refresh()
     state = RunState(run.state)
     if state in RUN_TERMINAL:
         succeeded = state == RunState.SUCCEEDED

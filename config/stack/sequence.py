@@ -31,6 +31,8 @@ READY_SECONDS = 60.0
 #: A process that dies this often before it ever answered will not get better by itself.
 STARTS_BEFORE_GIVING_UP = 3
 SHOWN_LINES = 25
+TICK_SECONDS = 0.1
+LISTENING = frozenset({"web", "manager", "flower"})
 
 
 class Stage:
@@ -40,7 +42,7 @@ class Stage:
 
 
 class StageError(Exception):
-    """Say in a line why a stage failed."""
+    """Say in a line why a stage failed; shown by the stage it leaves."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for the end
@@ -124,41 +126,48 @@ def _migrate() -> str:
 def _begin(
     *, boss: supervisor.Supervisor, team: list[Service], want_sample: bool
 ) -> sample.Report | None:
+    report = None
+    if want_sample:
+        with _stage("Report", quiet=True):
+            # Accepted is durable: the first worker that is there begins with it.
+            run_id, continued = sample.begin()
     with _stage("Processes") as stage:
-        children = [boss.start(service) for service in team]
-        stage.note = ", ".join(service.name for service in team)
+        # Flower asks the workers who they are when it starts: later, when they can answer.
+        early = [service for service in team if service.name != "flower"]
+        children = [boss.start(service) for service in early]
+        stage.note = ", ".join(service.name for service in early)
+    if want_sample:
+        with _stage("Report") as stage:
+            report = sample.follow(
+                run_id=run_id,
+                continued=continued,
+                console=screen.MAIN.console,
+                tick=lambda: _tick(boss),
+            )
+            stage.note = f"{report.steps} steps" + (", continued after a kill" if continued else "")
+            if not report.succeeded:
+                raise StageError(report.text)
+    children += [boss.start(service) for service in team if service not in early]
+    # Workers have no port to knock at; the report shows whether they work.
+    silent = [child for child in children if child.service.name in LISTENING]
+    with _stage("Listening") as stage:
+        stage.note = ", ".join(f"{child.service.name} {child.service.port}" for child in silent)
         deadline = time.monotonic() + READY_SECONDS
-        # Workers have no port to knock at; the report shows whether they work.
-        silent = [child for child in children if child.service.name in {"web", "manager", "flower"}]
         while silent := [child for child in silent if not services.answers(child.service)]:
             _tick(boss)
-            for child in children:
-                if child.restarts >= STARTS_BEFORE_GIVING_UP:
-                    raise EmbeddedError(_last_words(child.service.name))
             if time.monotonic() > deadline:
                 names = ", ".join(child.service.name for child in silent)
-                raise EmbeddedError(f"no answer from {names} after {READY_SECONDS:.0f} s")
-    if not want_sample:
-        return None
-    with _stage("Report") as stage:
-        run_id, continued = sample.begin()
-        report = sample.follow(
-            run_id=run_id,
-            continued=continued,
-            console=screen.MAIN.console,
-            tick=lambda: _tick(boss),
-        )
-        stage.note = f"{report.steps} steps" + (", continued after a kill" if continued else "")
-        if not report.succeeded:
-            raise EmbeddedError(report.text)
+                raise StageError(f"no answer from {names} after {READY_SECONDS:.0f} s")
     return report
 
 
-def _tick(boss: supervisor.Supervisor) -> bool:
-    boss.tick(0.1)
+def _tick(boss: supervisor.Supervisor) -> None:
+    boss.tick(TICK_SECONDS)
     if boss.asked_to_stop:
         raise Stopped
-    return True
+    for child in boss.children:
+        if child.restarts >= STARTS_BEFORE_GIVING_UP:
+            raise StageError(_last_words(child.service.name))
 
 
 def _last_words(name: str) -> str:
@@ -234,12 +243,19 @@ def _stage(title: str, *, quiet: bool = False) -> Iterator[Stage]:
         screen.MAIN.begin(title)
     try:
         yield stage
-    except (EmbeddedError, EngineError, streams.EvictionPolicyError, DatabaseError) as error:
-        reason = getattr(error, "message", "") or str(error).strip()
-        screen.MAIN.failed(title, reason=reason)
-        raise StageError from error
     except streams.AWAY as error:
-        screen.MAIN.failed(title, reason=f"Redis does not answer: {error}")
-        raise StageError from error
-    if not quiet:
-        screen.MAIN.done(title, seconds=time.monotonic() - began, note=stage.note)
+        reason = f"Redis does not answer: {error}"
+    except (
+        StageError,
+        EmbeddedError,
+        EngineError,
+        streams.EvictionPolicyError,
+        DatabaseError,
+    ) as error:
+        reason = getattr(error, "message", "") or str(error).strip()
+    else:
+        if not quiet:
+            screen.MAIN.done(title, seconds=time.monotonic() - began, note=stage.note)
+        return
+    screen.MAIN.failed(title, reason=reason)
+    raise StageError(reason)

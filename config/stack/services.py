@@ -21,6 +21,8 @@ WEB_GRACE_SECONDS = 5
 FLOWER_TASKS = 5000
 
 CELERY = ("celery", "-q", "-A", "config")
+# Root is allowed here (a container, a fresh server) and nothing on the broker can execute code.
+ROOT_IS_FINE = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
 # Their traffic is all they would add: presence is in PostgreSQL, cancelling too.
 LEAN = ("--without-gossip", "--without-mingle", "-Ofair")
 
@@ -39,7 +41,12 @@ def all_of(
             name="web",
             command=_python(
                 *("uvicorn", "config.asgi:application", "--host", HOST, "--port", str(ports.web)),
-                *("--timeout-graceful-shutdown", str(WEB_GRACE_SECONDS), "--no-access-log"),
+                *(
+                    "--timeout-graceful-shutdown",
+                    str(WEB_GRACE_SECONDS),
+                    "--no-access-log",
+                    "--lifespan=off",
+                ),
             ),
             port=ports.web,
         ),
@@ -53,12 +60,14 @@ def all_of(
             command=_worker(
                 "orchestrator", ORCHESTRATOR_CONCURRENCY, ["orchestrator", "dead_letter"]
             ),
+            environment=ROOT_IS_FINE,
         ),
         *(
             Service(
                 name=name,
                 command=_worker(name, concurrency, queues),
-                environment={"WORKER_METRICS_PORT": str(ports.worker_metrics(instance))},
+                environment=ROOT_IS_FINE
+                | {"WORKER_METRICS_PORT": str(ports.worker_metrics(instance))},
                 port=ports.worker_metrics(instance),
             )
             for instance, name in enumerate(_worker_names(workers))

@@ -27,14 +27,16 @@ class BearerAuthentication(BaseAuthentication):
         if not parts or parts[0].lower() != b"bearer":
             return None
         if len(parts) != _PARTS:
-            raise AuthenticationFailed("The header must read: Authorization: Bearer <token>")
+            raise AuthenticationFailed(
+                "The header must read: Authorization: Bearer <token>", code="token_invalid"
+            )
         try:
             token = parts[1].decode("ascii")
             claims = tokens.verify(token, key=settings.JWT_SECRET)
         except UnicodeDecodeError:
-            raise AuthenticationFailed("The token is not valid here.") from None
+            raise AuthenticationFailed("The token is not valid here.", code="token_invalid") from None
         except tokens.TokenInvalidError as exc:
-            raise AuthenticationFailed(exc.message) from None
+            raise AuthenticationFailed(exc.message, code=exc.code) from None
         return Principal(claims), token
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature

@@ -104,7 +104,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
         errors = getattr(exc, "errors", [])
         members = {name: getattr(exc, name) for name in ("scope", "current") if hasattr(exc, name)}
         if challenge := getattr(exc, "auth_header", None):
-            headers["WWW-Authenticate"] = _challenge(str(challenge), exc, members)
+            known = ', error="invalid_token"' if code == "token_invalid" else ""
+            headers["WWW-Authenticate"] = f"{challenge}{known}"
         elif "scope" in members:
             headers["WWW-Authenticate"] = (
                 f'Bearer realm="api", error="insufficient_scope", scope="{members["scope"]}"'
@@ -130,12 +131,6 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
 def _code(exc: exceptions.APIException) -> str:
     found = exc.get_codes()
     return found if isinstance(found, str) else exc.default_code
-
-
-def _challenge(header: str, exc: Exception, _members: dict[str, Any]) -> str:
-    if isinstance(exc, exceptions.AuthenticationFailed):
-        return f'{header}, error="invalid_token"'
-    return header
 
 
 def _of_domain(exc: EngineError) -> tuple[int, str, str, list[tuple[str, str]]]:

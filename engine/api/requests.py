@@ -54,7 +54,7 @@ def query(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate(dict(given.items()))
     except ValidationError as exc:
-        raise _invalid(exc, kind="query parameter", prefix="", known=model) from None
+        raise _invalid(exc, kind="Query parameter", prefix="", known=model) from None
 
 
 def body(document: Any, model: type[Model]) -> Model:
@@ -62,13 +62,14 @@ def body(document: Any, model: type[Model]) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as exc:
-        raise _invalid(exc, kind="field", prefix="/", known=model) from None
+        raise _invalid(exc, kind="Field", prefix="/", known=model) from None
 
 
 def nothing(request: Request) -> None:
-    """Refuse query parameters, and a body other than an empty object, where none is taken."""
+    """Refuse query parameters, and a JSON body other than an empty object, where none is taken."""
     query(request, Nothing)
-    if request.method not in {"GET", "HEAD"} and request.body:
+    is_json = (request.content_type or "").startswith("application/json")
+    if request.method not in {"GET", "HEAD"} and is_json and request.body:
         body(request.data, Nothing)
 
 
@@ -129,10 +130,11 @@ def _invalid(
     errors: list[tuple[str, str]] = []
     for error in exc.errors(include_url=False, include_context=False, include_input=False):
         place = "/".join(str(part) for part in error["loc"])
-        reason = error["msg"]
+        reason = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             reason = f"unknown; known: {', '.join(known.model_fields) or 'none'}"
+        elif error["type"] == "model_type":
+            reason = "must be a JSON object"
         errors.append((f"{prefix}{place}", reason))
-    first = errors[0]
-    where = first[0] or "body"
-    return RequestInvalid(f"{kind} {where}: {first[1]}".capitalize(), errors)
+    where, reason = errors[0]
+    return RequestInvalid(f"{kind} {where or 'body'}: {reason}", errors)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID  # noqa: TC003
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -36,6 +38,18 @@ if TYPE_CHECKING:
 READ: ClassVar[dict[str, str]] = {"GET": "runs.read"}
 MAX_TAGS = 50
 
+#: Further ahead than this a deadline is a mistake, and near the calendar's ends no clock can show it.
+MAX_DEADLINE = timedelta(days=3660)
+
+
+def _ahead(moment: datetime) -> datetime:
+    """Refuse a deadline that has passed already or lies absurdly far ahead."""
+    now = timezone.now()
+    if not now < moment <= now + MAX_DEADLINE:
+        raise ValueError(f"must lie ahead, at most {MAX_DEADLINE.days} days")
+    return moment
+
+
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 
 
@@ -58,7 +72,7 @@ class RunRequest(Strict):
         description="Higher goes first",
     )
     tags: list[Tag] = Field(default=[], max_length=MAX_TAGS)
-    deadline_at: AwareDatetime | None = Field(
+    deadline_at: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
         default=None, description="With its offset; the run is ended when this has passed"
     )
 

@@ -61,10 +61,9 @@ def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, Uploade
     document = request.data
     if not hasattr(document, "getlist"):
         return requests.body(document, model), {}
+    # DRF's document holds the files as well.
     errors = [
-        (f"/{name}", "given twice")
-        for name in document
-        if len(document.getlist(name)) + len(request.FILES.getlist(name)) > 1
+        (f"/{name}", "given twice") for name in document if len(document.getlist(name)) > 1
     ]
     if errors:
         raise RequestInvalid("A part of the form is given twice.", errors)

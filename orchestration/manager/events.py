@@ -93,23 +93,25 @@ class Events(Loop):
             )
             self._backlog = entries[-1].id if entries else None
             self._take(self._untired(entries))
-        elif time.monotonic() - self._claimed_at > self._claim_every_seconds:
+            return
+        if time.monotonic() - self._claimed_at > self._claim_every_seconds:
             self._claimed_at = time.monotonic()
             self._claim()
-        else:
-            self._take(streams.read_new(consumer=self._consumer, count=BATCH))
+        self._take(streams.read_new(consumer=self._consumer, count=BATCH))
 
     def _claim(self) -> None:
         """Take over what a dead consumer, or a failed attempt of ours, has left."""
         position = "0-0"
         while True:
-            position, entries = streams.claim_idle(
+            position, entries, holes = streams.claim_idle(
                 consumer=self._consumer,
                 idle_seconds=self._claim_idle_seconds,
                 count=BATCH,
                 start=position,
             )
             self._take(self._untired(entries))
+            if holes:
+                self._backlog = "0"
             if position == "0-0":
                 return
 

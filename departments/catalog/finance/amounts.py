@@ -22,7 +22,16 @@ TOLERATED_MINORITY = 0.02
 _SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 _SPLIT_DIGITS = re.compile(r"\d\s\d")
 _SPACED = re.compile(r"(?<!\d)\d{1,3}(?: \d{3})+(?!\d)")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "−": "-", "–": "-"})
+_APOSTROPHES = str.maketrans(
+    {
+        "\u2019": "'",
+        "\u2018": "'",
+        "`": "'",
+        "\u00b4": "'",
+        "\u2212": "-",
+        "\u2013": "-",
+    }
+)
 _SIGNED = re.compile(
     r"""
     (?P<open>\()? (?P<sign>[+-])? (?P<unit>[A-Z]{3}|[$€£¥₣₤₹₺₽₩฿]|Kč|kr\.?|zł|Fr\.?|Ft)?
@@ -81,22 +90,7 @@ def decide(values: Iterable[str], *, mark: DecimalMark = "auto") -> NumberStyle:
     """
     if mark != "auto":
         return NumberStyle(mark == "comma", f"as told (decimal_mark={mark})")
-    comma = point = 0
-    ambiguous = ""
-    ambiguous_count = 0
-    for value in values:
-        amount = split(value)
-        if amount is None:
-            continue
-        as_comma, as_point = _read_comma(amount.digits), _read_point(amount.digits)
-        if as_comma is not None and as_point is not None:
-            if as_comma != as_point:
-                ambiguous = ambiguous or value
-                ambiguous_count += 1
-        elif as_comma is not None:
-            comma += 1
-        elif as_point is not None:
-            point += 1
+    comma, point, ambiguous = _evidence(values)
     minority = min(comma, point)
     if minority and minority > TOLERATED_MINORITY * (comma + point):
         raise RefusedError(
@@ -107,14 +101,30 @@ def decide(values: Iterable[str], *, mark: DecimalMark = "auto") -> NumberStyle:
     if not comma and not point and ambiguous:
         raise RefusedError(
             "amounts_ambiguous",
-            f"All {ambiguous_count} amounts with a separator fit both readings: “{ambiguous[:20]}” "
-            "may have a thousands separator or decimals. Pass decimal_mark=comma or "
-            "decimal_mark=point.",
+            f"All {len(ambiguous)} amounts with a separator fit both readings: "
+            f"“{ambiguous[0][:20]}” may have a thousands separator or decimals. "
+            "Pass decimal_mark=comma or decimal_mark=point.",
         )
     if not comma and not point:
         return NumberStyle(decimal_comma=False, how="whole numbers only")
     word, count = ("comma", comma) if comma > point else ("point", point)
     return NumberStyle(comma > point, f"decimal {word}: {count} amounts fit no other reading")
+
+
+def _evidence(values: Iterable[str]) -> tuple[int, int, list[str]]:
+    """Count what fits only a comma, only a point; list what fits both with different values."""
+    comma = point = 0
+    ambiguous: list[str] = []
+    for value in values:
+        amount = split(value)
+        if amount is None:
+            continue
+        as_comma, as_point = _read_comma(amount.digits), _read_point(amount.digits)
+        comma += as_point is None and as_comma is not None
+        point += as_comma is None and as_point is not None
+        if as_comma is not None and as_point is not None and as_comma != as_point:
+            ambiguous.append(value)
+    return comma, point, ambiguous
 
 
 def parse(value: str, style: NumberStyle) -> Decimal | str:

@@ -193,9 +193,7 @@ def _forecast(
     facts: LedgerFacts, months: Sequence[MonthLine], payments: Sequence[recurring.Payment]
 ) -> forecast.Forecast:
     flows = [forecast.MonthFlow(m.month, m.income, m.spending) for m in months]
-    complete = forecast.complete_months(
-        flows, first_day=facts.first_date, last_day=facts.last_date
-    )
+    complete = forecast.complete_months(flows, first_day=facts.first_date, last_day=facts.last_date)
     if not complete:
         return forecast.forecast([], [], balance=ZERO)
     at_end = next(m.closing for m in months if m.month == complete[-1].month)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PAGE_WIDTH, PRINT_WIDTH, PHONE_WIDTH = 960, 680, 350
 """Widths charts are drawn for, in their own units: scaled by little, labels stay legible."""
@@ -22,10 +24,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table column; numbers stand to the right, and text may take the room that is left."""
+    """A table column: texts wrap, labels do not; numbers stand to the right."""
 
     title: str
-    kind: Literal["text", "label", "number"] = "text"
+    kind: Literal["text", "label", "number", "wide number"] = "text"
 
 
 @dataclass(frozen=True, slots=True)

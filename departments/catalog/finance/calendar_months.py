@@ -6,7 +6,7 @@ import calendar
 import datetime as dt
 
 # Not calendar.month_abbr: that one follows the locale of the process.
-_NAMES = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_NAMES = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def after(month: str, count: int) -> str:

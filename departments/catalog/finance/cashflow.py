@@ -148,7 +148,7 @@ class CashflowReport(BaseModel):
 
 
 @step(retry=_RETRY, timeout=READ_TIMEOUT_SECONDS)
-def read_ledger(
+def read_ledger(  # noqa: PLR0917 - called by name only
     ctx: StepContext,
     statement: ArtifactRef | None,
     currency: str | None,

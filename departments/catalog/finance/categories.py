@@ -24,61 +24,106 @@ UNCATEGORISED = "Uncategorised"
 #: Category -> keywords, folded (lower case, no accents). A keyword matches at the start of a word;
 #: with a dot at its end it must be the whole word. The first matching line wins.
 SPENDING: dict[str, str] = {
-    "Payroll": "lohn|gehalt|salary|salaries|payroll|wages|personalkosten|minijob|nomina|salaire",
-    "Social security": "krankenkasse|aok|barmer|techniker krankenkasse|dak.|knappschaft|sozialversicherung|"
-    "berufsgenossenschaft|bgn.|pension contribution|urssaf|social security",
-    "Taxes and duties": "finanzamt|umsatzsteuer|lohnsteuer|gewerbesteuer|koerperschaftsteuer|korperschaftsteuer|"
-    "steuer|hmrc|irs.|tax.|taxes|stadtkasse|gemeindekasse|bundeskasse|zoll.|rundfunk|impots|ihk.|"
-    "handwerkskammer",
-    "Rent and premises": "miete|pacht|rent.|lease of premises|hausverwaltung|immobilien|nebenkosten|landlord|"
-    "loyer|alquiler|reinigung|gebaeudereinigung|gebaudereinigung|cleaning|entsorgung|waste",
-    "Energy and water": "stadtwerke|strom|gas.|energie|energy|electric|wasser|water|e on.|eon.|enbw|vattenfall|"
-    "rwe.|naturstrom|lichtblick|heizung|fernwarme|edf.|octopus|british gas|utility|utilities",
-    "Insurance": "versicherung|insurance|allianz|axa.|huk.|ergo.|gothaer|signal iduna|wurttembergische|aviva|"
-    "assurance|seguro",
-    "Telephone and internet": "telekom|vodafone|telefonica|o2.|1 1.|1und1|ionos|internet|mobilfunk|t mobile|verizon|at t.|"
-    "comcast|swisscom|sunrise|a1.|hetzner|hosting|domain",
-    "Software and subscriptions": "microsoft|google|adobe|apple|aws.|amazon web services|github|slack|zoom.|dropbox|"
-    "datev|lexware|lexoffice|sevdesk|xero|quickbooks|intuit|shopify|canva|notion|atlassian|"
-    "software|saas|spotify|netflix|subscription|abo.|abonnement|openai",
-    "Advertising": "google ads|meta ads|facebook|instagram|werbung|anzeige|marketing|advertising|mailchimp|"
-    "druckerei|flyer|linkedin|vistaprint",
-    "Loans and interest": "darlehen|kredit|tilgung|loan|mortgage|zinsen|sollzins|interest|kfw.|leasing|pret.",
-    "Bank and payment fees": "kontofuhrung|kontofuehrung|entgelt|gebuhr|gebuehr|fee.|fees.|bank charge|rechnungsabschluss|"
-    "sumup|paypal fee|stripe|zettle|kartenabrechnung|buchungsposten|commission|concardis|nexi",
-    "Advisers and fees": "steuerberat|stb.|rechtsanwalt|kanzlei|notar|beratung|consult|lawyer|solicitor|attorney|"
-    "accountant|wirtschaftsprufer|honorar",
-    "Goods and materials": "rohkaffee|kaffee|coffee|wareneinkauf|lieferant|grosshandel|metro.|wholesale|molkerei|"
-    "backerei|baeckerei|verpackung|packaging|material|supplies|supplier|hofladen|import|getranke|"
-    "getraenke|bauhaus|obi.|hornbach|home depot|baumarkt",
-    "Shipping and post": "dhl|ups.|usps|fedex|dpd|hermes|gls.|deutsche post|porto|versand|shipping|royal mail|postage|"
-    "post ch|la poste",
-    "Vehicles and travel": "tankstelle|shell|aral|esso|jet.|bp.|total energies|totalenergies|tanken|fuel|kfz|autohaus|"
-    "werkstatt|bahn|uber.|taxi|lufthansa|ryanair|easyjet|airline|airbnb|booking com|hotel|parking|parken|"
-    "sixt|sncf|maut|toll.|adac",
-    "Office and equipment": "buro|buero|office|staples|ikea|mediamarkt|saturn|conrad|amazon|amzn|dell|lenovo|maschine|"
-    "equipment|wartung|maintenance|ersatzteil|repair|reparatur",
-    "Food and household": "rewe|edeka|aldi|lidl|penny|netto.|kaufland|dm drogerie|dm.|rossmann|migros|coop|tesco|"
-    "sainsbury|walmart|costco|whole foods|trader joe|kroger|supermarkt|grocery|restaurant|cafe|pizza|"
-    "starbucks|mcdonald|lieferando|bakery|apotheke|pharmacy",
-    "Training and associations": "seminar|schulung|fortbildung|training|course|verband|verein|mitgliedsbeitrag|membership",
+    "Payroll": ("lohn|gehalt|salary|salaries|payroll|wages|personalkosten|minijob|nomina|salaire"),
+    "Social security": (
+        "krankenkasse|aok|barmer|techniker krankenkasse|dak.|knappschaft|sozialversicherung|"
+        "berufsgenossenschaft|bgn.|pension contribution|urssaf|social security"
+    ),
+    "Taxes and duties": (
+        "finanzamt|umsatzsteuer|lohnsteuer|gewerbesteuer|koerperschaftsteuer|"
+        "korperschaftsteuer|steuer|hmrc|irs.|tax.|taxes|stadtkasse|gemeindekasse|bundeskasse|"
+        "zoll.|rundfunk|impots|ihk.|handwerkskammer"
+    ),
+    "Rent and premises": (
+        "miete|pacht|rent.|lease of premises|hausverwaltung|immobilien|nebenkosten|landlord|"
+        "loyer|alquiler|reinigung|gebaeudereinigung|gebaudereinigung|cleaning|entsorgung|"
+        "waste"
+    ),
+    "Energy and water": (
+        "stadtwerke|strom|gas.|energie|energy|electric|wasser|water|e on.|eon.|enbw|"
+        "vattenfall|rwe.|naturstrom|lichtblick|heizung|fernwarme|edf.|octopus|british gas|"
+        "utility|utilities"
+    ),
+    "Insurance": (
+        "versicherung|insurance|allianz|axa.|huk.|ergo.|gothaer|signal iduna|"
+        "wurttembergische|aviva|assurance|seguro"
+    ),
+    "Telephone and internet": (
+        "telekom|vodafone|telefonica|o2.|1 1.|1und1|ionos|internet|mobilfunk|t mobile|"
+        "verizon|at t.|comcast|swisscom|sunrise|a1.|hetzner|hosting|domain"
+    ),
+    "Software and subscriptions": (
+        "microsoft|google|adobe|apple|aws.|amazon web services|github|slack|zoom.|dropbox|"
+        "datev|lexware|lexoffice|sevdesk|xero|quickbooks|intuit|shopify|canva|notion|"
+        "atlassian|software|saas|spotify|netflix|subscription|abo.|abonnement|openai"
+    ),
+    "Advertising": (
+        "google ads|meta ads|facebook|instagram|werbung|anzeige|marketing|advertising|"
+        "mailchimp|druckerei|flyer|linkedin|vistaprint"
+    ),
+    "Loans and interest": (
+        "darlehen|kredit|tilgung|loan|mortgage|zinsen|sollzins|interest|kfw.|leasing|pret."
+    ),
+    "Bank and payment fees": (
+        "kontofuhrung|kontofuehrung|entgelt|gebuhr|gebuehr|fee.|fees.|bank charge|"
+        "rechnungsabschluss|sumup|paypal fee|stripe|zettle|kartenabrechnung|buchungsposten|"
+        "commission|concardis|nexi"
+    ),
+    "Advisers and fees": (
+        "steuerberat|stb.|rechtsanwalt|kanzlei|notar|beratung|consult|lawyer|solicitor|"
+        "attorney|accountant|wirtschaftsprufer|honorar"
+    ),
+    "Goods and materials": (
+        "rohkaffee|kaffee|coffee|wareneinkauf|lieferant|grosshandel|metro.|wholesale|"
+        "molkerei|backerei|baeckerei|verpackung|packaging|material|supplies|supplier|"
+        "hofladen|import|getranke|getraenke|bauhaus|obi.|hornbach|home depot|baumarkt"
+    ),
+    "Shipping and post": (
+        "dhl|ups.|usps|fedex|dpd|hermes|gls.|deutsche post|porto|versand|shipping|royal mail|"
+        "postage|post ch|la poste"
+    ),
+    "Vehicles and travel": (
+        "tankstelle|shell|aral|esso|jet.|bp.|total energies|totalenergies|tanken|fuel|kfz|"
+        "autohaus|werkstatt|bahn|uber.|taxi|lufthansa|ryanair|easyjet|airline|airbnb|"
+        "booking com|hotel|parking|parken|sixt|sncf|maut|toll.|adac"
+    ),
+    "Office and equipment": (
+        "buro|buero|office|staples|ikea|mediamarkt|saturn|conrad|amazon|amzn|dell|lenovo|"
+        "maschine|equipment|wartung|maintenance|ersatzteil|repair|reparatur"
+    ),
+    "Food and household": (
+        "rewe|edeka|aldi|lidl|penny|netto.|kaufland|dm drogerie|dm.|rossmann|migros|coop|"
+        "tesco|sainsbury|walmart|costco|whole foods|trader joe|kroger|supermarkt|grocery|"
+        "restaurant|cafe|pizza|starbucks|mcdonald|lieferando|bakery|apotheke|pharmacy"
+    ),
+    "Training and associations": (
+        "seminar|schulung|fortbildung|training|course|verband|verein|mitgliedsbeitrag|membership"
+    ),
     "Cash": "bargeld|geldautomat|ga nr|atm.|cash withdrawal|auszahlung|bancomat",
-    "Owner and transfers": "privatentnahme|entnahme|umbuchung|ubertrag|uebertrag|transfer to|own account|sparkonto|savings|"
-    "eigenubertrag|owner draw|dividend",
-}  # fmt: skip
+    "Owner and transfers": (
+        "privatentnahme|entnahme|umbuchung|ubertrag|uebertrag|transfer to|own account|"
+        "sparkonto|savings|eigenubertrag|owner draw|dividend"
+    ),
+}
 INCOME: dict[str, str] = {
-    "Refunds": "erstattung|gutschrift retoure|ruckzahlung|rueckzahlung|refund|ruckerstattung|reversal|storno|"
-    "finanzamt|steuererstattung|cashback",
+    "Refunds": (
+        "erstattung|gutschrift retoure|ruckzahlung|rueckzahlung|refund|ruckerstattung|"
+        "reversal|storno|finanzamt|steuererstattung|cashback"
+    ),
     "Interest and dividends": "zinsen|habenzins|interest|dividend",
-    "Owner and transfers": "privateinlage|einlage|umbuchung|ubertrag|uebertrag|transfer from|own account|sparkonto|"
-    "savings|kapitaleinlage",
+    "Owner and transfers": (
+        "privateinlage|einlage|umbuchung|ubertrag|uebertrag|transfer from|own account|"
+        "sparkonto|savings|kapitaleinlage"
+    ),
     "Loans received": "darlehen|kredit|loan|kfw.",
     "Grants": "zuschuss|foerderung|forderbescheid|subvention|grant.|agentur fur arbeit",
-    "Card and till payments": "sumup|zettle|izettle|stripe|paypal|square|concardis|nexi|kartenzahlung|kartenumsatz|"
-    "kasse|bareinzahlung|cash deposit|terminal|adyen|mollie|klarna",
+    "Card and till payments": (
+        "sumup|zettle|izettle|stripe|paypal|square|concardis|nexi|kartenzahlung|kartenumsatz|"
+        "kasse|bareinzahlung|cash deposit|terminal|adyen|mollie|klarna"
+    ),
     "Rent received": "miete|rent.",
     "Salary": "gehalt|lohn|salary|payroll|wages",
-}  # fmt: skip
+}
 
 
 class CategoryRule(BaseModel):

@@ -34,7 +34,8 @@ text{font-family:Inter;font-size:11px;fill:#5b6470}
 .strong{font-weight:600;fill:#16202b}.grid{stroke:#e3e6ea}.zero{stroke:#8a939e}
 .in{fill:#1f7a6d}.out{fill:#c8693a}.line{fill:none;stroke:#24507a;stroke-width:1.3}
 .area{fill:#24507a;fill-opacity:.09}.below{fill:#b3372f;fill-opacity:.2}
-.fan{fill:#24507a;fill-opacity:.14}.dash{fill:none;stroke:#24507a;stroke-width:1.3;stroke-dasharray:4 3}
+.fan{fill:#24507a;fill-opacity:.14}
+.dash{fill:none;stroke:#24507a;stroke-width:1.3;stroke-dasharray:4 3}
 .dot{fill:#24507a}.lowdot{fill:#b3372f}.track{fill:#eef0f3}
 """
 
@@ -99,9 +100,12 @@ def balance(
     parts = [
         _value_axis(axis, currency, left=left, right=width - right, top=top, plot=plot),
         _date_axis(first, last, left=left, width=width - left - right, y=height - 8),
-        f'<clipPath id="{name}-up"><rect x="0" y="0" width="{width}" height="{zero:.1f}"/></clipPath>'
-        f'<clipPath id="{name}-down"><rect x="0" y="{zero:.1f}" width="{width}" '
-        f'height="{height}"/></clipPath>',
+        (
+            f'<clipPath id="{name}-up"><rect x="0" y="0" width="{width}" '
+            f'height="{zero:.1f}"/></clipPath>'
+            f'<clipPath id="{name}-down"><rect x="0" y="{zero:.1f}" width="{width}" '
+            f'height="{height}"/></clipPath>'
+        ),
         f'<path class="area" clip-path="url(#{name}-up)" d="{area}"/>',
         f'<path class="below" clip-path="url(#{name}-down)" d="{area}"/>',
     ]
@@ -133,17 +137,22 @@ def flows(months: Sequence[MonthLine], *, currency: str, width: int) -> tuple[st
     zero = axis.y(ZERO, top=top, height=plot)
     by = "" if unit == "month" else f", by {unit}"
     parts = [
-        f'<rect class="in" x="{left}" y="4" width="10" height="10" rx="2"/>'
-        f'<text x="{left + 15}" y="13">Income</text>'
-        f'<rect class="out" x="{left + 70}" y="4" width="10" height="10" rx="2"/>'
-        f'<text x="{left + 85}" y="13">Spending{by}</text>',
+        (
+            f'<rect class="in" x="{left}" y="4" width="10" height="10" rx="2"/>'
+            f'<text x="{left + 15}" y="13">Income</text>'
+            f'<rect class="out" x="{left + 70}" y="4" width="10" height="10" rx="2"/>'
+            f'<text x="{left + 85}" y="13">Spending{by}</text>'
+        ),
         _value_axis(axis, currency, left=left, right=width - right, top=top, plot=plot),
     ]
     every = max(1, -(-MIN_LABEL_GAP // max(int(slot), 1)))
     for index, (label, income, spending) in enumerate(slots):
         middle = left + slot * index + slot / 2
         gap = Decimal("0.6") if slot > MIN_SLOT else ZERO
-        for kind, value, at in (("in", income, middle - bar - gap), ("out", spending, middle + gap)):
+        for kind, value, at in (
+            ("in", income, middle - bar - gap),
+            ("out", spending, middle + gap),
+        ):
             if value > 0:
                 y = axis.y(value, top=top, height=plot)
                 parts.append(
@@ -151,7 +160,9 @@ def flows(months: Sequence[MonthLine], *, currency: str, width: int) -> tuple[st
                     f'height="{max(zero - y, Decimal("0.5")):.1f}"/>'
                 )
         if index % every == 0 and middle + len(label) * CHARACTER_WIDTH / 2 <= width:
-            parts.append(f'<text x="{middle:.1f}" y="{height - 8}" text-anchor="middle">{label}</text>')
+            parts.append(
+                f'<text x="{middle:.1f}" y="{height - 8}" text-anchor="middle">{label}</text>'
+            )
     return _svg(width, height, "".join(parts)), unit
 
 
@@ -216,9 +227,7 @@ def _slot_name(month: str, size: int) -> str:
     return month[:4]
 
 
-def _value_axis(
-    axis: Scale, currency: str, *, left: int, right: int, top: int, plot: int
-) -> str:
+def _value_axis(axis: Scale, currency: str, *, left: int, right: int, top: int, plot: int) -> str:
     parts = []
     for tick in axis.ticks:
         y = axis.y(tick, top=top, height=plot)
@@ -252,8 +261,10 @@ def _date_axis(first: dt.date, last: dt.date, *, left: int, width: int, y: int) 
             continue
         label = month[:4] if month.endswith("-01") and every > 1 else calendar_months.title(month)
         label = label if every == 1 or month.endswith("-01") else label[:3]
-        anchor = "middle" if x > left + 20 else "start"  # noqa: PLR2004 - px
-        parts.append(f'<text x="{max(x, Decimal(left)):.1f}" y="{y}" text-anchor="{anchor}">{label}</text>')
+        anchor = "middle" if x > left + 20 else "start"
+        parts.append(
+            f'<text x="{max(x, Decimal(left)):.1f}" y="{y}" text-anchor="{anchor}">{label}</text>'
+        )
     return "".join(parts)
 
 
@@ -265,7 +276,12 @@ def _thin(points: list[tuple[Decimal, Decimal]]) -> list[tuple[Decimal, Decimal]
         if point is not None and (not column or int(point[0]) == int(column[0][0])):
             column.append(point)
             continue
-        extremes = {column[0], min(column, key=lambda p: p[1]), max(column, key=lambda p: p[1]), column[-1]}
+        extremes = {
+            column[0],
+            min(column, key=lambda p: p[1]),
+            max(column, key=lambda p: p[1]),
+            column[-1],
+        }
         kept.extend(p for p in dict.fromkeys(column) if p in extremes)
         column = [point] if point is not None else []
     return kept

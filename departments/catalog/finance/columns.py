@@ -23,7 +23,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "date comptable", "date operation", "date d operation", "fecha operacion",
         "fecha contable", "fecha de operacion", "data operacji", "data ksiegowania",
         "data contabile", "data operazione", "boekdatum", "boekingsdatum", "transaktionsdatum",
-        "bokforingsdag", "bokforingsdatum", "abschlussdatum", "buchung", "datum", "date", "fecha", "data", "dato",
+        "bokforingsdag", "bokforingsdatum", "abschlussdatum", "buchung",
+        "datum", "date", "fecha", "data", "dato",
         "valutadatum", "wertstellung", "wertstellungsdatum", "valuta", "value date",
         "started date",
     ),
@@ -114,9 +115,10 @@ class Header:
 
 def fold(text: str) -> str:
     """Return text in lower case without accents and punctuation: `Währung` -> `wahrung`."""
-    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ł", "l"))
-    plain = "".join(c for c in plain if not unicodedata.combining(c)).casefold()
-    return _NOT_WORD.sub(" ", plain).strip()
+    if not text.isascii():
+        plain = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ł", "l"))
+        text = "".join(c for c in plain if not unicodedata.combining(c))
+    return _NOT_WORD.sub(" ", text.casefold()).strip()
 
 
 def find(lines: list[str]) -> Header:

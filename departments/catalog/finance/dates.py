@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from departments.catalog.finance.refusals import RefusedError
@@ -20,7 +21,10 @@ MIN_DATES_FOR_ORDER = 8
 TOLERATED_MINORITY = 0.02
 """Up to this share of values may contradict the rest; they become unreadable rows."""
 
-_TIME = r"(?:[T ,]+\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:[.,]\d+)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
+_TIME = (
+    r"(?:[T ,]+\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:[.,]\d+)?(?: ?[AaPp]\.?[Mm]\.?)?"
+    r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
+)
 _ISO = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_TIME}")
 _COMPACT = re.compile(rf"((?:19|20)\d{{2}})(\d{{2}})(\d{{2}}){_TIME}")
 _NUMERIC = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}|\d{{2}}){_TIME}")
@@ -110,8 +114,8 @@ def _by_sequence(numeric: Sequence[re.Match[str]], *, column: str) -> DateStyle:
     ordered: list[bool] = []
     for is_day_first in (True, False):
         dates = [date for match in numeric if (date := _numeric_date(match, is_day_first))]
-        rising = all(a <= b for a, b in zip(dates, dates[1:], strict=False))
-        falling = all(a >= b for a, b in zip(dates, dates[1:], strict=False))
+        rising = all(a <= b for a, b in pairwise(dates))
+        falling = all(a >= b for a, b in pairwise(dates))
         ordered.append((rising or falling) and len(set(dates)) >= MIN_DATES_FOR_ORDER)
     if ordered[0] != ordered[1]:
         word = "day" if ordered[0] else "month"

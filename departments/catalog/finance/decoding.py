@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from departments.catalog.finance.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_QUOTED_LINES = 30
@@ -129,11 +129,18 @@ def _split(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-def records(lines: list[str], delimiter: str, *, width: int | None = None) -> Iterator[Record]:
+def records(
+    lines: list[str],
+    delimiter: str,
+    *,
+    is_row: Callable[[list[str]], bool] = lambda _: False,
+    width: int | None = None,
+) -> Iterator[Record]:
     """Yield the records of `lines`, joining quoted cells that span lines.
 
-    width: number of cells of the header. A joined record of another width was glued together by a
-    stray quotation mark: then only its first line is reported, and reading goes on with the next,
+    width: number of cells of the header. is_row: whether cells look like a whole row. A joined
+    record of another width, or whose lines look like whole rows themselves, was glued together by
+    stray quotation marks: then only its first line is reported, and reading goes on with the next,
     so that one bad line never swallows its neighbours.
     """
     index = 0
@@ -148,7 +155,11 @@ def records(lines: list[str], delimiter: str, *, width: int | None = None) -> It
             index += 1
             continue
         cells, used = _quoted(lines, index, delimiter)
-        if used and (used == 1 or width is None or len(cells) == width):
+        glued = used > 1 and (
+            (width is not None and len(cells) != width)
+            or _are_rows(lines[index : index + used], delimiter, is_row)
+        )
+        if used and not glued:
             yield Record(number, cells)
             index += used
         else:
@@ -156,11 +167,17 @@ def records(lines: list[str], delimiter: str, *, width: int | None = None) -> It
             index += 1
 
 
+def _are_rows(lines: list[str], delimiter: str, is_row: Callable[[list[str]], bool]) -> bool:
+    first, *others = ([cell.strip() for cell in line.split(delimiter)] for line in lines)
+    return is_row(first) and any(map(is_row, others))
+
+
 def _quoted(lines: list[str], index: int, delimiter: str) -> tuple[list[str], int]:
     """Parse one record that has quotes; return its cells and how many lines it took, 0 if open."""
     for height in (1, MAX_QUOTED_LINES):  # nearly every record is one line: try that first
         window = [f"{line}\n" for line in lines[index : index + height]]
-        reader = csv.reader([*window, _SENTINEL], delimiter=delimiter)
+        # Strict about joined lines: text after a closing quote betrays that it was none.
+        reader = csv.reader([*window, _SENTINEL], delimiter=delimiter, strict=height > 1)
         try:
             cells = next(reader)
         except csv.Error:

@@ -9,7 +9,6 @@ assumption about their distribution).
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import defaultdict
 from decimal import Decimal
 from itertools import takewhile
@@ -21,6 +20,7 @@ from pydantic import BaseModel
 from departments.catalog.finance import calendar_months, recurring
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
 HORIZON_MONTHS = 3
@@ -221,7 +221,6 @@ def _months(
 ) -> list[ForecastMonth]:
     low, high = bounds(errors.all)
     months: list[ForecastMonth] = []
-    begun: str = ""
     for step, (income, spending) in enumerate(predicted):
         balance += income + spending
         summed = errors.summed[step]

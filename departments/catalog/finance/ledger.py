@@ -1,4 +1,4 @@
-"""Turn a statement as read into the facts about it and its months, each with its opening balance."""
+"""Turn a statement into the facts about it and its months, each with its opening balance."""
 
 from __future__ import annotations
 

@@ -12,18 +12,18 @@ _NARROW = "\u00a0"
 
 
 def exact(amount: Decimal, currency: str = "", *, plus: bool = False) -> str:
-    """Return an amount to the cent: `−€1,234.50`."""
+    """Return an amount to the cent: `-€1,234.50` with a real minus."""
     return _signed(amount, f"{abs(amount):,.2f}", currency, plus=plus)
 
 
 def whole(amount: Decimal, currency: str = "", *, plus: bool = False) -> str:
-    """Return an amount rounded to whole units: `−€1,234`."""
+    """Return an amount rounded to whole units: `-€1,234`."""
     rounded = amount.quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     return _signed(rounded, f"{abs(rounded):,}", currency, plus=plus)
 
 
 def short(amount: Decimal, currency: str = "") -> str:
-    """Return an amount for an axis: `€12k`, `−€1.5m`."""
+    """Return an amount for an axis: `€12k`, `-€1.5m`."""
     size = abs(amount)
     if size >= _MILLION:
         text = f"{_trim(size / _MILLION)}m"
@@ -37,7 +37,7 @@ def short(amount: Decimal, currency: str = "") -> str:
 def percent(part: Decimal, of: Decimal) -> str:
     """Return a share in percent, one decimal below ten: `7.4 %`."""
     if not of:
-        return "–"
+        return "\u2013"
     share = part / of * 100
     return f"{share:.0f}{_NARROW}%" if abs(share) >= 10 else f"{share:.1f}{_NARROW}%"  # noqa: PLR2004 - tens
 

@@ -20,9 +20,12 @@ def section(analysis: Analysis) -> Section:
     items = [
         (
             "File",
-            f"{facts.file_name} (SHA-256 {facts.sha256[:16]}…), {facts.encoding}, cells separated by "
-            f"{_DELIMITER_NAMES.get(facts.delimiter, facts.delimiter)}, header on line "
-            f"{facts.header_line}, {'newest' if facts.newest_first else 'oldest'} first.",
+            (
+                f"{facts.file_name} (SHA-256 {facts.sha256[:16]}…), {facts.encoding}, "
+                f"cells separated by {_DELIMITER_NAMES.get(facts.delimiter, facts.delimiter)}, "
+                f"header on line {facts.header_line}, "
+                f"{'newest' if facts.newest_first else 'oldest'} first."
+            ),
         ),
         ("Columns", f"{roles}."),
         ("Dates", f"{facts.dates_how}."),
@@ -30,20 +33,27 @@ def section(analysis: Analysis) -> Section:
         ("Balance", _balance(facts)),
         (
             "Income and spending",
-            "Everything positive is income, everything negative spending; transfers between own "
-            "accounts and refunds count too. Income minus spending is the change of the balance: "
-            "checked for every month, for the categories and in total before this was written.",
+            (
+                "Everything positive is income, everything negative spending; transfers between "
+                "own accounts and refunds count too. Income minus spending is the change of the "
+                "balance: checked for every month, for the categories and in total before this "
+                "was written."
+            ),
         ),
         (
             "Categories",
-            "By keywords in payee, then text; own rules first. What no rule knows stays "
-            "uncategorised.",
+            (
+                "By keywords in payee, then text; own rules first. What no rule knows stays "
+                "uncategorised."
+            ),
         ),
         (
             "Recurring",
-            "Same payee and direction, at least three payments (two when yearly), four of five "
-            "intervals of one rhythm, amounts typically within 30 % of their median. Expected is "
-            "the last amount, or the median of the last six when it varies.",
+            (
+                "Same payee and direction, at least three payments (two when yearly), four of five "
+                "intervals of one rhythm, amounts typically within 30 % of their median. Expected "
+                "is the last amount, or the median of the last six when it varies."
+            ),
         ),
     ]
     return Section("provenance", "How these figures were made", [Notes(items)])

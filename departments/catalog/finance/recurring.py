@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -175,7 +176,7 @@ def _contracts(group: Sequence[Payment]) -> Iterator[list[Payment]]:
 def _series(group: Sequence[Payment], until: dt.date) -> Series | None:
     if len(group) < 2:  # noqa: PLR2004 - a series needs an interval
         return None
-    rhythm = _rhythm([(b.date - a.date).days for a, b in zip(group, group[1:], strict=False)])
+    rhythm = _rhythm([(b.date - a.date).days for a, b in pairwise(group)])
     if rhythm is None:
         return None
     amounts = [payment.amount for payment in group]
@@ -218,9 +219,7 @@ def _deviation(amounts: Sequence[Decimal]) -> Decimal:
 
 def _in_steps(amounts: Sequence[Decimal]) -> bool:
     """Tell whether the amount is fixed: it stays equal (within 2 %) in four of five intervals."""
-    same = sum(
-        abs(a - b) <= FIXED_DEVIATION * abs(a) for a, b in zip(amounts, amounts[1:], strict=False)
-    )
+    same = sum(abs(a - b) <= FIXED_DEVIATION * abs(a) for a, b in pairwise(amounts))
     return same >= REGULAR_SHARE * (len(amounts) - 1)
 
 

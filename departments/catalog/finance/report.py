@@ -24,7 +24,7 @@ def build(analysis: Analysis, *, title: str) -> Report:
     """Return the report of an analysis."""
     facts = analysis.facts
     period = (
-        f"{calendar_months.day_title(facts.first_date)} – "
+        f"{calendar_months.day_title(facts.first_date)} \u2013 "
         f"{calendar_months.day_title(facts.last_date)}"
     )
     currency = f" · {facts.currency}" if facts.currency else ""
@@ -55,11 +55,10 @@ def _figures(analysis: Analysis) -> list[Figure]:
     total, currency = analysis.total, analysis.facts.currency
     count = len(analysis.months)
     closing = "Balance at the end" if analysis.facts.balance_known else "Change of balance"
-    a_month = (
-        (lambda amount: f"{money.whole(amount / count, currency)} a month")
-        if count > 1
-        else (lambda _: "in one month")
-    )
+
+    def a_month(amount: Decimal) -> str:
+        return f"{money.whole(amount / count, currency)} a month" if count > 1 else "in one month"
+
     return [
         Figure(
             closing,
@@ -90,7 +89,7 @@ def _summary(analysis: Analysis) -> list[str]:
     if len(months) > 1:
         worst = min(months, key=lambda month: month.net)
         said.append(
-            f"In {len(red)} of {len(months)} months more went out than came in"
+            f"In {len(red) or 'none'} of {len(months)} months more went out than came in"
             + (
                 f"; {calendar_months.title(worst.month)} was the weakest with "
                 f"{money.whole(worst.net, currency)}."

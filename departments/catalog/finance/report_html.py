@@ -47,7 +47,8 @@ def page(report: Report) -> bytes:
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{title}</title><style>{style}</style></head><body>",
-        f'<main><header><h1>{title}</h1><p class="sub">{escape(report.subtitle)}</p>{notice}</header>',
+        f"<main><header><h1>{title}</h1>",
+        f'<p class="sub">{escape(report.subtitle)}</p>{notice}</header>',
         f'<dl class="figures">{"".join(_figure(item) for item in report.figures)}</dl>',
         f'<ul class="summary">{summary}</ul>' if summary else "",
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav>',
@@ -123,7 +124,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(text: str, kind: str, *, is_first: bool) -> str:
-    tone = f"{kind} negative" if kind == "number" and text.startswith(MINUS) else kind
+    tone = f"{kind} negative" if "number" in kind and text.startswith(MINUS) else kind
     if is_first:
         return f'<th scope="row" class="{tone}">{escape(text)}</th>'
     return f'<td class="{tone}">{escape(text)}</td>'

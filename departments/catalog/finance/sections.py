@@ -73,7 +73,8 @@ def flows(analysis: Analysis) -> Section:
         f"Bar chart of income and spending by {unit}. {said} All figures are in the month table.",
         lambda width, _: charts.flows(analysis.months, currency=currency, width=width)[0],
     )
-    blocks: list[Block] = [Prose(said), chart] if len(analysis.months) > 1 else [chart]
+    is_telling = len(analysis.months) > 1 and best.net > 0
+    blocks: list[Block] = [Prose(said), chart] if is_telling else [chart]
     return Section("income-and-spending", "Income and spending", blocks)
 
 
@@ -173,15 +174,17 @@ def _running_table(caption: str, group: Sequence[Series]) -> Table:
     ]
     shown = group[:MAX_RECURRING]
     rows = [
-        Row([
-            series.payee[:TEXT_CHARACTERS],
-            series.rhythm,
-            money.exact(abs(series.expected)),
-            money.exact(abs(series.a_year)),
-            calendar_months.day_title(next(series.due())),
-            f"{len(series.payments)}×",
-            _remark(series),
-        ])
+        Row(
+            [
+                series.payee[:TEXT_CHARACTERS],
+                series.rhythm,
+                money.exact(abs(series.expected)),
+                money.exact(abs(series.a_year)),
+                calendar_months.day_title(next(series.due())),
+                f"{len(series.payments)}\u00d7",
+                _remark(series),
+            ]
+        )
         for series in shown
     ]
     rest = group[MAX_RECURRING:]
@@ -212,12 +215,14 @@ def _ended_table(caption: str, ended: Sequence[Series]) -> Table:
         Column("Last seen", "number"),
     ]
     rows = [
-        Row([
-            series.payee[:TEXT_CHARACTERS],
-            series.rhythm,
-            money.exact(series.payments[-1].amount),
-            calendar_months.day_title(series.last),
-        ])
+        Row(
+            [
+                series.payee[:TEXT_CHARACTERS],
+                series.rhythm,
+                money.exact(series.payments[-1].amount),
+                calendar_months.day_title(series.last),
+            ]
+        )
         for series in sorted(ended, key=lambda s: s.last, reverse=True)[:MAX_ENDED]
     ]
     return Table(caption, columns, rows)
@@ -233,20 +238,22 @@ def forecast(analysis: Analysis) -> Section:
         Column("Income", "number"),
         Column("Spending", "number"),
         Column("Net", "number"),
-        Column("Net likely between", "number"),
+        Column("Net likely between", "wide number"),
         Column("Balance at end", "number"),
-        Column("Likely between", "number"),
+        Column("Likely between", "wide number"),
     ]
     rows = [
-        Row([
-            calendar_months.title(m.month) + (" (whole)" if m.month == result.begun else ""),
-            money.whole(m.income),
-            money.whole(-m.spending),
-            money.whole(m.net, plus=True),
-            f"{money.whole(m.net_low)} … {money.whole(m.net_high)}",
-            money.whole(m.balance),
-            f"{money.whole(m.balance_low)} … {money.whole(m.balance_high)}",
-        ])
+        Row(
+            [
+                calendar_months.title(m.month) + (" (whole)" if m.month == result.begun else ""),
+                money.whole(m.income),
+                money.whole(-m.spending),
+                money.whole(m.net, plus=True),
+                f"{money.whole(m.net_low)} … {money.whole(m.net_high)}",
+                money.whole(m.balance),
+                f"{money.whole(m.balance_low)} … {money.whole(m.balance_high)}",
+            ]
+        )
         for m in result.months
     ]
     how = (
@@ -257,9 +264,11 @@ def forecast(analysis: Analysis) -> Section:
     )
     said = [
         f"Method: {how}.",
-        f"Tried on this ledger’s own past, with only what was known then, it was wrong by "
-        f"{money.whole(result.mean_error, currency)} a month on average "
-        f"({result.errors} forecasts over {result.complete_months} complete months).",
+        (
+            f"Tried on this ledger's own past, with only what was known then, it was wrong by "
+            f"{money.whole(result.mean_error, currency)} a month on average "
+            f"({result.errors} forecasts over {result.complete_months} complete months)."
+        ),
     ]
     if result.other_mean_error is not None:
         said.append(
@@ -267,8 +276,8 @@ def forecast(analysis: Analysis) -> Section:
             f"{money.whole(result.other_mean_error, currency)}."
         )
     said.append(
-        f"The ranges held about {result.coverage_percent} % of those past errors; they are a guide, "
-        "not a promise, and know nothing of plans that left no trace on the account."
+        f"The ranges held about {result.coverage_percent} % of those past errors; they are a "
+        "guide, not a promise, and know nothing of plans that left no trace on the account."
     )
     if result.balance_range == "cautious":
         said.append("The range of the balance is wide: it adds the monthly errors up.")
@@ -298,7 +307,7 @@ def months(analysis: Analysis) -> Section:
         if len(of_year) > 1 and len(of_year) < len(analysis.months):
             rows.append(_month_row(year, year.month, is_sum=True))
     rows.append(_month_row(analysis.total, "Total", is_sum=True))
-    table = Table(_in("Opening + income − spending = closing", analysis), columns, rows)
+    table = Table(_in("Opening + income \u2212 spending = closing", analysis), columns, rows)
     return Section("months", "Month by month", [table])
 
 
@@ -319,7 +328,7 @@ def recent(analysis: Analysis) -> Section:
     shown = analysis.months[-RECENT_MONTHS:]
     columns = [Column("Category", "label")]
     columns += [Column(calendar_months.title(month.month)[:3], "number") for month in shown]
-    columns.append(Column("Sum", "number"))
+    columns.append(Column("Sum", "wide number"))
     rows = []
     for line in analysis.spending:
         amounts = [-line.by_month.get(month.month, ZERO) for month in shown]
@@ -336,7 +345,7 @@ def recent(analysis: Analysis) -> Section:
 
 
 def _whole_row(amounts: Sequence[Decimal]) -> list[str]:
-    cells = [money.whole(amount) if amount else "–" for amount in amounts]
+    cells = [money.whole(amount) if amount else "\u2013" for amount in amounts]
     return [*cells, money.whole(sum(amounts, ZERO))]
 
 
@@ -353,21 +362,24 @@ def largest(analysis: Analysis) -> Section:
 
 
 def _largest_table(caption: str, group: Sequence[Largest]) -> Table:
+    has_text = any(m.text not in {"", m.payee} for m in group)
     columns = [
         Column("Date", "label"),
         Column("Payee"),
-        Column("Text"),
+        *([Column("Text")] if has_text else []),
         Column("Category"),
         Column("Amount", "number"),
     ]
     rows = [
-        Row([
-            calendar_months.day_title(m.date),
-            m.payee[:TEXT_CHARACTERS],
-            "" if m.text == m.payee else m.text[:TEXT_CHARACTERS],
-            m.category,
-            money.exact(abs(m.amount)),
-        ])
+        Row(
+            [
+                calendar_months.day_title(m.date),
+                m.payee[:TEXT_CHARACTERS],
+                *(["" if m.text == m.payee else m.text[:TEXT_CHARACTERS]] if has_text else []),
+                m.category,
+                money.exact(abs(m.amount)),
+            ]
+        )
         for m in group
     ]
     return Table(caption, columns, rows)

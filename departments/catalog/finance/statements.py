@@ -1,14 +1,14 @@
 """Read a bank statement as banks export it into movements, losing no line silently.
 
 Every record after the header ends in exactly one of three lists: `movements`, `unreadable` (with
-line and reason) or `skipped` (recognised as no movement: repeated headers, totals, pending entries).
+line and reason) or `skipped` (recognised as no movement: repeated headers, totals, pending).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from departments.catalog.finance import amounts, balances, columns, dates, decoding
@@ -17,6 +17,7 @@ from departments.catalog.finance.refusals import RefusedError
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable
+    from decimal import Decimal
 
     from departments.catalog.finance.columns import Header
 
@@ -33,7 +34,9 @@ _PENDING = frozenset({
     "pending", "vorgemerkt", "umsatz vorgemerkt", "reverted", "declined", "failed", "cancelled",
     "vormerkung", "vorgemerkter umsatz", "en attente", "pendiente", "in attesa",
 })  # fmt: skip
-_DEBIT_WORDS = frozenset({"s", "d", "dr", "soll", "debit", "dbit", "af", "out", "lastschrift", "belastung"})
+_DEBIT_WORDS = frozenset(
+    {"s", "d", "dr", "soll", "debit", "dbit", "af", "out", "lastschrift", "belastung"}
+)
 _CREDIT_WORDS = frozenset({"h", "c", "cr", "haben", "credit", "crdt", "bij", "in", "gutschrift"})
 
 
@@ -147,17 +150,24 @@ def _rows(
 ) -> Iterable[_Row]:
     """Yield the rows under the header, each as wide as the header; list the others."""
     width = len(header.cells)
-    names = [columns.fold(cell) for cell in header.cells]
+    names = [cell.strip().casefold() for cell in header.cells]
     # Lines above the header become empty, so that line numbers stay those of the file.
     body = [""] * header.line + lines[header.line :]
-    for line, cells, problem in decoding.records(body, header.delimiter, width=width):
+    at = header.roles["date"]
+
+    def is_row(cells: list[str]) -> bool:
+        return len(cells) == width and dates.looks_like_date(cells[at])
+
+    for line, cells, problem in decoding.records(
+        body, header.delimiter, is_row=is_row, width=width
+    ):
         if problem:
             unreadable.append(Problem(line, problem))
             continue
         cells = [cell.strip() for cell in cells]  # noqa: PLW2901 - the same cells, trimmed
         if not any(cells):
             continue
-        if [columns.fold(cell) for cell in cells[:width]] == names:
+        if cells[0].casefold() == names[0] and [c.casefold() for c in cells[:width]] == names:
             skipped.append(Problem(line, "the header repeated"))
         elif _is_summary(cells, header):
             skipped.append(Problem(line, f"a total or balance line (“{_first(cells)}”)"))
@@ -175,11 +185,10 @@ def _first(cells: list[str]) -> str:
 
 def _is_summary(cells: list[str], header: Header) -> bool:
     """Recognise totals and balances: such words, and no date or no amount of their own."""
-    first = columns.fold(_first(cells))
     at = header.roles["date"]
     date = cells[at] if at < len(cells) else ""
     if not dates.looks_like_date(date):
-        return _starts_like_summary(first)
+        return _starts_like_summary(columns.fold(_first(cells)))
     money = [header.roles[role] for role in ("amount", "debit", "credit") if role in header.roles]
     if any(cells[index] for index in money if index < len(cells)):
         return False
@@ -288,7 +297,7 @@ def _debit_or_credit(reading: _Reading, row: _Row) -> Decimal | str:
     found: list[Decimal] = []
     for role in ("debit", "credit"):
         cell = row.cells[roles[role]]
-        if not cell or not cell.strip("-–— "):
+        if not cell or not cell.strip("-\u2013\u2014 "):
             continue
         amount = amounts.parse(cell, style)
         if isinstance(amount, str):
@@ -351,7 +360,7 @@ def _oldest_first(
     read: list[tuple[Movement, Decimal | None]],
 ) -> tuple[list[tuple[Movement, Decimal | None]], balances.BalanceCheck | None, bool]:
     """Turn a newest-first file round: the direction in which balances add up, else by date."""
-    steps = [a.date < b.date for (a, _), (b, _) in zip(read, read[1:], strict=False) if a.date != b.date]
+    steps = [a.date < b.date for (a, _), (b, _) in pairwise(read) if a.date != b.date]
     falls_more = sum(steps) * 2 < len(steps)
     options = []
     for newest_first in (falls_more, not falls_more):

@@ -48,15 +48,17 @@ class MovementLines:
 
     def add(self, movement: Movement, *, category: str, balance: Decimal) -> None:
         """Add one movement with its category and the running balance after it."""
-        self._writer.writerow((
-            movement.date.isoformat(),
-            safe(movement.payee),
-            safe(movement.text),
-            safe(category),
-            movement.amount,
-            balance,
-            movement.line,
-        ))
+        self._writer.writerow(
+            (
+                movement.date.isoformat(),
+                safe(movement.payee),
+                safe(movement.text),
+                safe(category),
+                movement.amount,
+                balance,
+                movement.line,
+            )
+        )
 
     def content(self) -> bytes:
         """Return the lines written so far."""

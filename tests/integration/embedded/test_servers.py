@@ -98,13 +98,12 @@ def test_keeper__starts_a_killed_redis_again_on_the_same_port(var_dir):
         os.kill(before, signal.SIGKILL)
 
         def answers():
+            found = record(var_dir, "redis")
+            if not found["ready"] or found["server"]["pid"] == before:
+                return False
             with redis.Redis.from_url(urls.redis_url) as client:
-                try:
-                    return client.ping()
-                except redis.ConnectionError:
-                    return False
+                return client.ping()
 
-        eventually(lambda: record(var_dir, "redis")["server"]["pid"] != before, within=20)
         eventually(answers, within=20)
 
 
