@@ -20,6 +20,7 @@ from engine.errors import (
 )
 from engine.graph import UNMAPPED
 from engine.transitions import claims
+from engine.values import plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ class RunningContext:
     def warn(self, code: str, message: str, **data: Any) -> None:
         """Leave a remark on the run's history, written with the step's result."""
         if len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append({"code": code, "message": message, **data})
+            self.warnings.append(plain_json({"code": code, "message": message, **data}))
         elif len(self.warnings) == MAX_WARNINGS:
             self.warnings.append({"code": "more_warnings", "message": "There were more remarks."})
 

@@ -25,7 +25,7 @@ from engine.graph import UNMAPPED
 from engine.heartbeat import Watch, heart
 from engine.policies import DEFAULT_TIMEOUT_SECONDS, MAX_CRASHES, OnDead, Retry, crash_delay
 from engine.transitions import claims, failures
-from engine.values import follow, loaded
+from engine.values import follow, loaded, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,6 +49,8 @@ UNKNOWN_STEP = Retry(attempts=8, first_delay=2.0, factor=2.0, max_delay=60.0)
 PLANNING = Retry(attempts=5, first_delay=1.0)
 DATABASE_ERRORS = (*sql.CONNECTION_ERRORS, OperationalError, InterfaceError)
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 5.0
+#: What the columns of an error hold, in characters.
+MAX_CODE, MAX_MESSAGE = 100, 2000
 #: Items a map may have; beyond it a list is better processed in parts.
 MAX_ITEMS = 100_000
 
@@ -57,17 +59,24 @@ log = structlog.get_logger(__name__)
 
 def execute(*, step_run_ids: Sequence[int], worker: str) -> int:
     """Try these StepRuns; return how many were claimed. Ids that are not claimable are no error."""
-    held = leases.claim(step_run_ids=step_run_ids, worker=worker)
-    for step in held:
-        with structlog.contextvars.bound_contextvars(
-            run_id=str(step.run_id),
-            step=step.key,
-            step_run_id=step.id,
-            attempt=step.attempt,
-            correlation_id=step.correlation_id,
-        ):
-            publishing.publish(_run(step) or [])
-    return len(held)
+    claimed = 0
+    for step_run_id in step_run_ids:
+        # One claim a step: a lease that several steps shared would end with the first of them.
+        for step in leases.claim(step_run_ids=[step_run_id], worker=worker):
+            claimed += 1
+            _run_in_context(step)
+    return claimed
+
+
+def _run_in_context(step: Claimed) -> None:
+    with structlog.contextvars.bound_contextvars(
+        run_id=str(step.run_id),
+        step=step.key,
+        step_run_id=step.id,
+        attempt=step.attempt,
+        correlation_id=step.correlation_id,
+    ):
+        publishing.publish(_run(step) or [])
 
 
 def _run(step: Claimed) -> list[ReadyStep] | None:
@@ -316,9 +325,13 @@ def _described(error: BaseException) -> tuple[str, str, bool]:
     may hold secrets or payloads. The text goes to the log, where access is an operator's.
     """
     if isinstance(error, StepError):
-        return error.code, error.message, error.permanent
+        return (
+            storable(error.code)[:MAX_CODE],
+            storable(error.message)[:MAX_MESSAGE],
+            error.permanent,
+        )
     if isinstance(error, EngineError):
-        return error.code, error.message, True
+        return error.code, storable(error.message)[:MAX_MESSAGE], True
     log.error("step_failed", exc_info=error)
     return "unexpected_error", f"The step raised {type(error).__name__}.", False
 

@@ -18,6 +18,7 @@ from engine.models import Run
 from engine.states import RunState
 from engine.transitions import dispatch
 from engine.transitions import runs as moves
+from engine.values import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from engine.registry import AutomationDeclaration
 
 ORCHESTRATOR_QUEUE = "orchestrator"
-MAX_KEY_CHARACTERS = 255
+MAX_KEY_CHARACTERS, MAX_CORRELATION_CHARACTERS = 255, 100
 #: Smallest and largest priority: a smallint leaves room for finer steps later.
 PRIORITIES = range(-100, 101)
 
@@ -124,14 +125,23 @@ def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str,
     if problems:
         text = "; ".join(f"{p['field'] or 'input'}: {p['reason']}" for p in problems)
         raise InputInvalidError(f"{declared.name}: {text}", problems=problems)
-    encoded = json.dumps(plain)
-    if len(encoded) > settings.INLINE_VALUE_BYTES:
-        reason = f"larger than {settings.INLINE_VALUE_BYTES} bytes; pass large values as files"
-        raise InputInvalidError(f"input: {reason}", problems=[{"field": "", "reason": reason}])
-    if "\\u0000" in encoded:
-        reason = "contains a NUL character, which PostgreSQL cannot store"
+    # What was given as well: on its way through the model a NaN would silently become null.
+    reason = _unstorable(plain) or _unstorable(given)
+    if reason:
         raise InputInvalidError(f"input: {reason}", problems=[{"field": "", "reason": reason}])
     return plain
+
+
+def _unstorable(plain: dict[str, Any]) -> str:
+    try:
+        encoded = json.dumps(plain, allow_nan=False, ensure_ascii=False, default=str)
+    except ValueError:
+        return "contains a number that is not finite"
+    if not is_storable(encoded) or "\\u0000" in encoded:
+        return "contains a NUL character or half a surrogate pair, which cannot be stored"
+    if len(encoded.encode()) > settings.INLINE_VALUE_BYTES:
+        return f"larger than {settings.INLINE_VALUE_BYTES} bytes; pass large values as files"
+    return ""
 
 
 def cancel(*, run_id: UUID, actor: str) -> None:
@@ -243,14 +253,15 @@ def _check_words(
     *, dedupe_key: str | None, correlation_id: str, priority: int, tags: Sequence[str]
 ) -> None:
     problems = []
-    if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or "\x00" in dedupe_key):
-        problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters, no NUL"))
-    if len(correlation_id) > 100 or "\x00" in correlation_id:  # noqa: PLR2004 - the column's width
-        problems.append(("correlation_id", "at most 100 characters, no NUL"))
+    if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or not is_storable(dedupe_key)):
+        problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters of valid text"))
+    if len(correlation_id) > MAX_CORRELATION_CHARACTERS or not is_storable(correlation_id):
+        reason = f"at most {MAX_CORRELATION_CHARACTERS} characters of valid text"
+        problems.append(("correlation_id", reason))
     if priority not in PRIORITIES:
         problems.append(("priority", f"between {PRIORITIES[0]} and {PRIORITIES[-1]}"))
-    if any(not isinstance(tag, str) or "\x00" in tag for tag in tags):
-        problems.append(("tags", "a list of texts without NUL"))
+    if any(not isinstance(tag, str) or not is_storable(tag) for tag in tags):
+        problems.append(("tags", "a list of texts"))
     if problems:
         raise InputInvalidError(
             "; ".join(f"{field}: {reason}" for field, reason in problems),

@@ -19,3 +19,22 @@ def follow(value: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         value = value[name]
     return value
+
+
+def storable(text: str) -> str:
+    """Return the text without what PostgreSQL cannot store: NUL and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether PostgreSQL can store the text as it is."""
+    return storable(text) == text
+
+
+def plain_json(value: Any) -> Any:
+    """Return a JSON value that PostgreSQL can store, whatever a step left as a remark."""
+    encoded = json.dumps(value, default=str).replace("\\u0000", "")
+    return json.loads(
+        storable(json.dumps(json.loads(encoded), ensure_ascii=False)),
+        parse_constant=lambda _word: None,
+    )

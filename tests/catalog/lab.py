@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from django.db import connection
 from pydantic import BaseModel, Field
@@ -218,3 +219,22 @@ def _mark(folder: str, word: str) -> None:
     """Count an execution of a step: one line a time."""
     with (Path(folder) / f"{word}.log").open("a") as file:
         file.write("x\n")
+
+
+class AnythingInput(BaseModel):
+    anything: Any = None
+
+
+@step(retry=QUICK)
+def odd(ctx: StepContext, anything: Any) -> str:
+    """Say things that a database cannot store."""
+    if anything == "warn":
+        ctx.warn("odd", "nul \x00", number=float("nan"), when=time.gmtime)
+        return "warned"
+    raise StepError("odd", "nul\x00, half \ud800" + "!" * 5000, permanent=True)
+
+
+@automation("lab.odd", title="Unstorable words", input=AnythingInput)
+def odd_chain(inp):
+    """Pass anything on."""
+    return odd(anything=inp.anything)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -43,7 +44,7 @@ def test_session__gives_both_servers_and_takes_them_away(var_dir):
 
 def test_session__is_durable_unless_told_otherwise(var_dir):
     with servers.session(var_dir=var_dir) as urls:
-        kept = "fsync, full_page_writes, synchronous_commit, listen_addresses".split(", ")
+        kept = ["fsync", "full_page_writes", "synchronous_commit", "listen_addresses"]
         settings = [ask(urls.database_url, f"SHOW {name}") for name in kept]
         with redis.Redis.from_url(urls.redis_url) as client:
             wanted = "maxmemory-policy", "appendonly", "appendfsync", "save", "bind"
@@ -160,9 +161,11 @@ def test_session__half_made_data_is_made_again(var_dir):
 
 
 def test_session__moves_with_its_folder(var_dir, tmp_path):
-    with servers.session(var_dir=var_dir, durable=False) as urls:
-        with psycopg.connect(urls.database_url) as link:
-            link.execute("CREATE TABLE moved AS SELECT 1 AS n")
+    with (
+        servers.session(var_dir=var_dir, durable=False) as urls,
+        psycopg.connect(urls.database_url) as link,
+    ):
+        link.execute("CREATE TABLE moved AS SELECT 1 AS n")
     elsewhere = tmp_path / "an other, place"
     var_dir.rename(elsewhere)
     with servers.session(var_dir=elsewhere, durable=False) as urls:
@@ -173,7 +176,7 @@ def test_session__works_below_a_folder_too_deep_for_a_socket(tmp_path):
     deep = tmp_path / ("d" * 120) / "var"
     with servers.session(var_dir=deep, durable=False) as urls:
         assert ask(urls.database_url, "SELECT 1") == 1
-    os.rmdir((deep / "run" / "socket_dir").read_text().strip())
+    Path((deep / "run" / "socket_dir").read_text().strip()).rmdir()
 
 
 def test_redis__takes_the_next_port_and_keeps_it(var_dir):
@@ -187,10 +190,12 @@ def test_redis__takes_the_next_port_and_keeps_it(var_dir):
 
 
 def test_redis__starts_empty_when_its_file_is_broken(var_dir):
-    with servers.session(var_dir=var_dir, redis_port=7300) as urls:
-        with redis.Redis.from_url(urls.redis_url) as client:
-            for number in range(200):
-                client.set(f"key{number}", "value" * 10)
+    with (
+        servers.session(var_dir=var_dir, redis_port=7300) as urls,
+        redis.Redis.from_url(urls.redis_url) as client,
+    ):
+        for number in range(200):
+            client.set(f"key{number}", "value" * 10)
     kept = var_dir / "redis" / "appendonly.aof"
     content = bytearray(kept.read_bytes())
     content[1000:1100] = b"\xff" * 100

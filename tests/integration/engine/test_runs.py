@@ -233,3 +233,30 @@ def test_artifacts__are_stored_once_by_content():
     assert one.name == "a.txt"
     with artifacts.open_content(sha256=one.sha256) as file:
         assert file.read() == b"same"
+
+
+@pytest.mark.parametrize(
+    "note", ["nul\x00", "half \ud800", float("nan"), float("inf"), "x" * 70_000, {"a": "\x00"}]
+)
+def test_submit__refuses_what_cannot_be_stored(line, note):
+    with pytest.raises(InputInvalidError, match=r"stored|finite|larger|valid string"):
+        start("lab.odd", anything=note)
+    assert not Run.objects.exists()
+
+
+def test_failure__a_message_that_cannot_be_stored_is_stored_without_it(line):
+    run_id = start("lab.odd", anything="speak")
+    settle(line, run_id, "blocked")
+    letter = DeadLetter.objects.get()
+    assert letter.error_code == "odd"
+    assert letter.error_message.startswith("nul, half ?")
+    assert len(letter.error_message) == 2000
+
+
+def test_warning__that_cannot_be_stored_does_not_fail_the_step(line):
+    run_id = start("lab.odd", anything="warn")
+    line.deliver()
+    assert state(run_id) == "succeeded"
+    data = RunEvent.objects.get(run_id=run_id, kind="step.warning").data
+    assert data["message"] == "nul "
+    assert data["number"] is None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
+from datetime import timedelta
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.db import connections
+from django.db.models import F
 
+from config.celery import broker_url
+from departments import sync
+from engine import runs
 from engine.models import Run, StepRun
+from orchestration import publisher, streams
 
 
 @pytest.fixture
@@ -20,16 +26,12 @@ def stop():
 @pytest.fixture
 def catalog(transactional_db):
     """The catalog, synchronised: lanes and versions are there."""
-    from departments import sync
-
     sync.sync_catalog()
 
 
 @pytest.fixture
 def platform(catalog, broker):
     """An empty Redis, an empty database with the catalog, and a publisher that starts afresh."""
-    from orchestration import publisher
-
     publisher.publisher.close()
     publisher.publisher._closed_until = 0.0
     yield broker
@@ -39,11 +41,6 @@ def platform(catalog, broker):
 @pytest.fixture
 def redis_elsewhere(monkeypatch):
     """Point the platform at another Redis address for a while; returns a function."""
-    from celery import current_app
-
-    from config.celery import broker_url
-    from orchestration import publisher, streams
-
     original = settings.REDIS_URL
 
     def point(url: str) -> None:
@@ -60,11 +57,7 @@ def redis_elsewhere(monkeypatch):
 @pytest.fixture
 def submitted(platform):
     """A run of three chained steps, its first one sent and not begun."""
-    from engine import runs
-
-    return runs.submit(
-        automation="lab.squares", input={"count": 2}, trigger="command"
-    ).run_id
+    return runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
 
 
 def states(run_id) -> dict[str, str]:
@@ -91,14 +84,6 @@ def in_thread(loop):
 
 def aged(run_id, seconds: float) -> None:
     """Let everything that was sent have been sent longer ago."""
-    from datetime import timedelta
-
-    from django.db.models import F
-
     StepRun.objects.filter(run_id=run_id).update(
         dispatched_at=F("dispatched_at") - timedelta(seconds=seconds)
     )
-
-
-def monotonic() -> float:
-    return time.monotonic()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engine import runs
 from engine.models import Run
 from orchestration import streams
 from orchestration.manager import events, outages
@@ -30,7 +31,10 @@ def turns(loop: events.Events, count: int = 3) -> None:
 
 def refused(broker) -> list[dict[str, str]]:
     return [
-        {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+        {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in fields.items()
+        }
         for _id, fields in broker.xrange(streams.DLQ)
     ]
 
@@ -131,9 +135,7 @@ def test_events__what_another_consumer_left_is_taken_over(platform, stop, monkey
     streams.ensure_group()
     platform.xadd(streams.EVENTS, REQUEST)
     streams.read_new(consumer="dead", count=10)
-    two = events.Events(
-        stop=stop, consumer="two", claim_idle_seconds=0.0, claim_every_seconds=0.0
-    )
+    two = events.Events(stop=stop, consumer="two", claim_idle_seconds=0.0, claim_every_seconds=0.0)
     for _ in range(3):
         two.turn()
     assert (run_count(), pending()) == (1, 0)
@@ -147,9 +149,7 @@ def test_events__what_was_trimmed_while_pending_does_not_stop_anything(platform,
     streams.read_new(consumer="dead", count=1)
     streams.read_new(consumer="one", count=1)
     platform.xtrim(streams.EVENTS, maxlen=0)
-    one = events.Events(
-        stop=stop, consumer="one", claim_idle_seconds=0.0, claim_every_seconds=0.0
-    )
+    one = events.Events(stop=stop, consumer="one", claim_idle_seconds=0.0, claim_every_seconds=0.0)
     platform.xadd(streams.EVENTS, REQUEST)
     for _ in range(5):
         one.turn()
@@ -170,8 +170,6 @@ def test_events__delivered_too_often_is_refused(platform, stop, monkeypatch):
 
 
 def test_events__a_database_outage_costs_no_delivery(consumer, platform, monkeypatch):
-    from engine import runs
-
     platform.xadd(streams.EVENTS, REQUEST)
     away = next(error for error in outages.DATABASE_ERRORS)
     submit = runs.submit

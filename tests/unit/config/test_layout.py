@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ def rooms(tmp_path):
     yield found
     memory = found.run_dir / "socket_dir"
     if memory.exists():
-        os.rmdir(memory.read_text().strip())
+        Path(memory.read_text().strip()).rmdir()
 
 
 def mode(path):
@@ -29,7 +30,7 @@ def test_layout__keeps_run_and_redis_folders_private(rooms):
 
 def test_layout__names_the_owner_of_a_foreign_folder(rooms, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(EmbeddedError, match="belongs to .* run as"):
+    with pytest.raises(EmbeddedError, match=r"belongs to .* run as"):
         rooms.prepare()
 
 
@@ -44,7 +45,7 @@ def deep(tmp_path, monkeypatch):
     found = layout.Layout(var_dir=tmp_path / ("d" * 100) / "var")
     found.prepare()
     yield found
-    os.rmdir((found.run_dir / "socket_dir").read_text().strip())
+    Path((found.run_dir / "socket_dir").read_text().strip()).rmdir()
 
 
 def test_socket_dir__is_short_private_and_remembered_below_a_deep_checkout(deep):

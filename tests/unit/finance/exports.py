@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import hashlib
 import io
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from departments.catalog.finance import cashflow
 from engine.authoring import ArtifactRef
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
 DATE_FORMATS = {
@@ -132,8 +132,8 @@ class Finished:
         return self.context.artifacts.read(ref)
 
 
-def run(content: bytes | None, **given: Any) -> Finished:
-    """Run the automation's steps in order, each value passing through JSON as in the engine."""
+def until_join(content: bytes | None, **given: Any) -> tuple[Any, Any, Any]:
+    """Run the steps before the join, each value passing through JSON as in the engine."""
     ctx: Any = Context()
     statement = ctx.artifacts.save("bank.csv", content, "text/csv") if content is not None else None
     inp = cashflow.CashflowInput(ledger=statement, **given)
@@ -141,21 +141,28 @@ def run(content: bytes | None, **given: Any) -> Finished:
         cashflow.Ledger,
         cashflow.read_ledger.declared.function(
             ctx,
-            inp.ledger,
-            inp.currency,
-            inp.opening_balance,
-            inp.date_order,
-            inp.decimal_mark,
+            statement=inp.ledger,
+            currency=inp.currency,
+            opening_balance=inp.opening_balance,
+            date_order=inp.date_order,
+            decimal_mark=inp.decimal_mark,
         ),
     )
     months = [
         through_json(
             cashflow.MonthResult,
-            cashflow.month_totals.declared.function(ctx, month, inp.category_rules),
+            cashflow.month_totals.declared.function(ctx, month=month, rules=inp.category_rules),
         )
-        for month in cashflow.months_of.declared.function(ctx, ledger)
+        for month in cashflow.months_of.declared.function(ctx, rows=ledger)
     ]
-    report = cashflow.render_report.declared.function(ctx, months, ledger, inp.title)
+    return ctx, ledger, months
+
+
+def run(content: bytes | None, **given: Any) -> Finished:
+    """Run the whole automation."""
+    ctx, ledger, months = until_join(content, **given)
+    title = given.get("title", cashflow.CashflowInput().title)
+    report = cashflow.render_report.declared.function(ctx, totals=months, rows=ledger, title=title)
     return Finished(through_json(cashflow.CashflowReport, report), ctx, ledger, months)
 
 

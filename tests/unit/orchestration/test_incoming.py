@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,6 @@ def test_parse__refuses_with_a_code(fields, code):
 
 @given(st.dictionaries(st.binary(max_size=20), st.binary(max_size=50), max_size=5))
 def test_parse__nothing_but_a_refusal_comes_out_of_garbage(fields):
-    try:
-        incoming.parse(entry_id="1-1", fields=REQUEST | fields)
-    except incoming.MalformedEventError as exc:
-        assert exc.code
+    with contextlib.suppress(incoming.MalformedEventError):
+        found = incoming.parse(entry_id="1-1", fields=REQUEST | fields)
+        assert found is None or isinstance(found.input, dict)

@@ -1,0 +1,22 @@
+"""Wire the admin: Django discovers this module; the rooms' pages register on import."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from django.contrib import admin
+
+PAGES = [
+    "engine.admin.runs",
+    "engine.admin.dead_letters",
+    "engine.admin.artifacts",
+    "engine.admin.workers",
+    "engine.admin.people",
+    "departments.admin.departments",
+    "departments.admin.automations",
+]
+
+for page in PAGES:
+    import_module(page)
+
+admin.site.index_template = "departments/admin/dashboard.html"

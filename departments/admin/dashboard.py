@@ -1,0 +1,124 @@
+"""The first page: how the business is, at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db.models import Count
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from departments import selectors as departments
+from engine import dead_letter_selectors, selectors
+from engine.admin.reading import badge
+from engine.admin.runs import seconds
+from engine.admin.workers import ONLINE_SECONDS
+from engine.models import Run, WorkerPresence
+from engine.states import RunState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from django.http import HttpRequest
+
+HOURS = 24
+RECENT_RUNS = 8
+RECENT_LETTERS = 5
+#: Height of the tallest bar of the day, in percent of the chart.
+FULL = 100
+_BAD = {RunState.FAILED, RunState.TIMED_OUT}
+
+
+@dataclass(slots=True)
+class Hour:
+    """The runs created in one hour, by how they stand now."""
+
+    start: datetime
+    good: int = 0
+    bad: int = 0
+    other: int = 0
+    scale: int = 1
+
+    @property
+    def total(self) -> int:
+        """Return all of them."""
+        return self.good + self.bad + self.other
+
+    @property
+    def heights(self) -> list[tuple[str, int]]:
+        """Return (tone, height in percent) from the top of the bar down."""
+        parts = [("bad", self.bad), ("live", self.other), ("good", self.good)]
+        return [(tone, max(2, FULL * n // self.scale)) for tone, n in parts if n]
+
+
+def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
+    """Add to the index page what an operator wants to know first (unfold's DASHBOARD_CALLBACK)."""
+    if not request.user.has_perm("engine.view_run"):
+        return given
+    statuses = departments.departments()
+    now = timezone.now()
+    hours = _hours(now)
+    states: dict[str, int] = {}
+    for status in statuses:
+        for state, number in status.open_runs.items():
+            states[state] = states.get(state, 0) + number
+    online = WorkerPresence.objects.filter(seen_at__gt=now - timedelta(seconds=ONLINE_SECONDS))
+    good, bad = sum(h.good for h in hours), sum(h.bad for h in hours)
+    return {
+        **given,
+        "title": "Overview",
+        "open_runs": sum(states.values()),
+        "open_states": [(badge(state), number) for state, number in sorted(states.items())],
+        "blocked": states.get(RunState.BLOCKED, 0),
+        "dead_letters": sum(status.open_dead_letters for status in statuses),
+        "success_rate": f"{FULL * good / (good + bad):.0f} %" if good + bad else "–",
+        "good": good,
+        "bad": bad,
+        "workers": list(online.order_by("hostname")),
+        "hours": hours,
+        "hours_total": sum(hour.total for hour in hours),
+        "hours_peak": max((hour.total for hour in hours), default=0),
+        "statuses": [
+            (status, badge("paused" if status.lane.paused else "running")) for status in statuses
+        ],
+        "recent": [
+            (run, badge(run.state), seconds(run.duration))
+            for run in selectors.runs(limit=RECENT_RUNS)
+        ],
+        "letters": dead_letter_selectors.dead_letters(limit=RECENT_LETTERS, state="open"),
+    }
+
+
+def _hours(now: datetime) -> list[Hour]:
+    start = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
+    hours = {start + timedelta(hours=n): Hour(start + timedelta(hours=n)) for n in range(HOURS)}
+    rows = (
+        # Ids are UUIDv7: their order is that of creation, so the primary key serves the range.
+        Run.objects.filter(id__gte=first_id(start))
+        .annotate(hour=TruncHour("created_at", tzinfo=start.tzinfo))
+        .values("hour", "state")
+        .annotate(number=Count("id"))
+        .order_by()
+    )
+    for row in rows:
+        hour = hours.get(row["hour"])
+        if hour is None:
+            continue
+        if row["state"] == RunState.SUCCEEDED:
+            hour.good += row["number"]
+        elif row["state"] in _BAD:
+            hour.bad += row["number"]
+        else:
+            hour.other += row["number"]
+    scale = max((hour.total for hour in hours.values()), default=1) or 1
+    for hour in hours.values():
+        hour.scale = scale
+    return list(hours.values())
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the smallest UUIDv7 of a moment."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

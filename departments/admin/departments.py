@@ -1,0 +1,71 @@
+"""Departments: what is open in each, and stopping and going on of its work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+
+from departments import selectors, services
+from departments.models import Department
+from engine.admin.acting import act, actor
+from engine.admin.reading import ReadingAdmin, allowed, badge
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+
+@admin.register(Department)
+class DepartmentAdmin(ReadingAdmin):
+    """Departments, by slug."""
+
+    list_display = ["title", "slug", "lane", "open_work", "letters", "declared"]
+    ordering = ["slug"]
+    fields = ["title", "slug", "purpose", "lane", "open_work", "letters", "declared"]
+    readonly_fields = fields
+    actions = ["pause_selected", "resume_selected"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Department]:
+        """Remember each department's status for this request: one query, not one a row."""
+        self._statuses = {s.department.slug: s for s in selectors.departments()}
+        rows: QuerySet[Department] = super().get_queryset(request)
+        return rows
+
+    @admin.display(description="Lane")
+    def lane(self, row: Department) -> SafeString:
+        """Return whether work of it is sent."""
+        return badge("paused" if self._statuses[row.slug].lane.paused else "running")
+
+    @admin.display(description="Open runs")
+    def open_work(self, row: Department) -> str:
+        """Return the open runs by state."""
+        found = sorted(self._statuses[row.slug].open_runs.items())
+        return ", ".join(f"{number} {state}" for state, number in found) or "none"
+
+    @admin.display(description="Dead letters")
+    def letters(self, row: Department) -> int:
+        """Return the number of open dead letters."""
+        return self._statuses[row.slug].open_dead_letters
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may pause departments."""
+        return allowed(request, "departments.write")
+
+    @admin.action(description="Pause: start nothing new", permissions=["steer"])
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Department]) -> None:
+        """Pause the selected departments."""
+        self._steer(request, services.pause, queryset, done="Paused")
+
+    @admin.action(description="Resume", permissions=["steer"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Department]) -> None:
+        """Resume the selected departments."""
+        self._steer(request, services.resume, queryset, done="Resumed")
+
+    def _steer(
+        self, request: HttpRequest, door: Any, queryset: QuerySet[Department], *, done: str
+    ) -> None:
+        by = actor(request)
+        slugs = list(queryset.values_list("slug", flat=True))
+        act(request, lambda slug: door(slug=slug, actor=by), slugs, done=done)

@@ -1,0 +1,117 @@
+"""Dead letters: what failed for good, and the two things to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.html import format_html
+
+from engine import dead_letters
+from engine.admin.acting import act, actor
+from engine.admin.reading import ReadingAdmin, allowed, badge
+from engine.models import DeadLetter
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import URLPattern
+    from django.utils.safestring import SafeString
+
+_DOORS = {"requeue": dead_letters.requeue, "discard": dead_letters.discard}
+_DONE = {"requeue": "Requeued", "discard": "Discarded"}
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadingAdmin):
+    """Dead letters, newest first."""
+
+    list_display = [
+        "number", "shown_state", "automation", "step", "error_code", "attempts", "created_at",
+        "of_run",
+    ]
+    list_filter = ["state", "department"]
+    search_fields = ["automation"]
+    search_help_text = "The name of an automation"
+    ordering = ["-id"]
+    sortable_by: list[str] = []
+    actions = ["requeue_selected", "discard_selected"]
+    fields = [
+        "shown_state", "automation", "step", "map_index", "error_code", "error_message",
+        "attempts", "crashes", "of_run", "created_at", "resolved_at", "resolved_by",
+    ]
+    readonly_fields = fields
+    change_form_before_template = "engine/admin/dead_letter_acts.html"
+    # Forms cannot be nested: the buttons above name these by id.
+    change_form_outer_after_template = "engine/admin/dead_letter_forms.html"
+
+    @admin.display(description="#")
+    def number(self, row: DeadLetter) -> str:
+        """Return the number."""
+        return f"#{row.pk}"
+
+    @admin.display(description="State")
+    def shown_state(self, row: DeadLetter) -> SafeString:
+        """Return the state as a badge."""
+        return badge(row.state)
+
+    @admin.display(description="Run")
+    def of_run(self, row: DeadLetter) -> SafeString:
+        """Return a link to the run."""
+        address = reverse("admin:engine_run_change", args=[row.run_id])
+        return format_html('<a class="abe-link" href="{}">…{}</a>', address, str(row.run_id)[-12:])
+
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may resolve dead letters."""
+        return allowed(request, "dead_letters.write")
+
+    @admin.action(description="Requeue", permissions=["resolve"])
+    def requeue_selected(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Requeue the selected dead letters."""
+        self._resolve(request, "requeue", queryset.values_list("pk", flat=True))
+
+    @admin.action(description="Discard", permissions=["resolve"])
+    def discard_selected(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Discard the selected dead letters."""
+        self._resolve(request, "discard", queryset.values_list("pk", flat=True))
+
+    def _resolve(self, request: HttpRequest, verb: str, identities: Any) -> None:
+        door = _DOORS[verb]
+        by = actor(request)
+        act(request, lambda pk: door(dead_letter_id=pk, actor=by), identities, done=_DONE[verb])
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the buttons."""
+        own = path(
+            "<int:letter_id>/act/<str:verb>",
+            self.admin_site.admin_view(self.act_view),
+            name="engine_deadletter_act",
+        )
+        return [own, *super().get_urls()]
+
+    def act_view(self, request: HttpRequest, letter_id: int, verb: str) -> HttpResponse:
+        """Do one act and return to the dead letter's run."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_resolve_permission(request):
+            raise PermissionDenied
+        row = DeadLetter.objects.filter(pk=letter_id).first()
+        if verb not in _DOORS or row is None:
+            raise Http404
+        self._resolve(request, verb, [letter_id])
+        return HttpResponseRedirect(reverse("admin:engine_run_change", args=[row.run_id]))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the dead letter with what can be done."""
+        more = {"can_resolve": self.has_resolve_permission(request), **(extra_context or {})}
+        response: HttpResponse = super().change_view(request, object_id, form_url, more)
+        return response

@@ -1,0 +1,38 @@
+"""Worker processes, as they last said themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.utils import timezone
+
+from engine.admin.reading import ReadingAdmin, badge
+from engine.models import WorkerPresence
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+#: Silent for longer than this a worker counts as gone; it speaks every ten seconds.
+ONLINE_SECONDS = 35.0
+
+
+@admin.register(WorkerPresence)
+class WorkerAdmin(ReadingAdmin):
+    """Workers."""
+
+    list_display = ["hostname", "online", "served", "concurrency", "pid", "started_at", "seen_at"]
+    ordering = ["hostname"]
+    fields = ["hostname", "online", "served", "concurrency", "pid", "started_at", "seen_at"]
+    readonly_fields = fields
+
+    @admin.display(description="State")
+    def online(self, row: WorkerPresence) -> SafeString:
+        """Return whether it spoke lately."""
+        silent = (timezone.now() - row.seen_at).total_seconds()
+        return badge("running" if silent < ONLINE_SECONDS else "failed")
+
+    @admin.display(description="Queues")
+    def served(self, row: WorkerPresence) -> str:
+        """Return the queues it serves."""
+        return ", ".join(row.queues)

@@ -1,0 +1,118 @@
+"""What people and Prometheus see: the streams command, the manager's pages, the mirrored gauges."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from django.core.management import CommandError, call_command
+from prometheus_client import CollectorRegistry, generate_latest
+
+from orchestration import metrics, status, streams
+from orchestration.manager.gauges import Gauges
+from orchestration.manager.http import Server
+
+
+def streams_command(*arguments: str):
+    out = io.StringIO()
+    call_command("streams", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+@pytest.fixture
+def pending_entry(platform):
+    streams.ensure_group()
+    entry_id = platform.xadd(streams.EVENTS, {"event_type": "run.completed"}).decode()
+    streams.read_new(consumer="dead", count=1)
+    return entry_id
+
+
+def test_streams_info__before_there_is_a_group(platform):
+    assert "none yet" in streams_command("info")[0]["group"]
+
+
+def test_streams_info__length_group_and_consumers(pending_entry):
+    stream, consumer, dlq = streams_command("info")
+    assert (stream["length"], stream["pending"], stream["undelivered"]) == (1, 1, 0)
+    assert consumer["consumer"] == "dead"
+    assert dlq == {"stream": "automation.dlq", "length": 0}
+
+
+def test_streams_claim__is_a_dry_run_until_applied(pending_entry):
+    streams_command("claim", "alive", "--idle", "0")
+    assert streams_command("pending")[0]["consumer"] == "dead"
+    *_, summary = streams_command("claim", "alive", "--idle", "0", "--apply")
+    assert summary == {"entries": 1, "claimed": True, "by": "alive"}
+    assert streams_command("pending")[0]["consumer"] == "alive"
+
+
+def test_streams_reset__lets_the_group_read_again(pending_entry):
+    streams_command("reset", "--to", "0")
+    assert streams.status().undelivered == 0
+    streams_command("reset", "--to", "0", "--apply")
+    assert streams.status().undelivered == 1
+
+
+def test_streams_command__redis_away_is_one_line(platform, redis_elsewhere):
+    redis_elsewhere("redis://127.0.0.1:1/0")
+    with pytest.raises(CommandError, match="Redis is away"):
+        streams_command("info")
+
+
+def test_gauges__a_sample_is_kept_for_web(platform, stop, submitted):
+    Gauges(stop=stop).turn()
+    registry = CollectorRegistry()
+    registry.register(metrics.MirrorCollector())
+    text = generate_latest(registry).decode()
+    assert 'queue_depth{queue="lab"} 1.0' in text
+    assert 'redis_stream_pending{group="manager",stream="automation.events"} 0.0' in text
+    assert "redis_eviction_ok 1.0" in text
+    assert "runs_stuck 0.0" in text
+    assert "manager_sample_age_seconds" in text
+
+
+def test_mirror__shows_nothing_when_nobody_samples_or_redis_is_away(platform, redis_elsewhere):
+    registry = CollectorRegistry()
+    registry.register(metrics.MirrorCollector())
+    assert generate_latest(registry) == b""
+    redis_elsewhere("redis://127.0.0.1:1/0")
+    assert generate_latest(registry) == b""
+
+
+def test_status__what_managers_say_and_how_long_ago(platform):
+    status.tell(name="h-0", status="healthy", loops={"reaper": {"state": "working"}})
+    platform.hset(streams.MANAGERS, "rubbish", b"{")
+    (found,) = status.managers()
+    assert (found.name, found.status, found.is_fresh) == ("h-0", "healthy", True)
+    status.leave(name="h-0")
+    assert status.managers() == []
+
+
+@pytest.mark.parametrize(
+    ("health", "path", "code"),
+    [
+        ("healthy", "/health", 200),
+        ("degraded", "/health", 503),
+        ("degraded", "/livez", 200),
+        ("healthy", "/metrics", 200),
+        ("healthy", "/nothing", 404),
+    ],
+)
+def test_server__pages(health, path, code):
+    server = Server(
+        address="127.0.0.1", port=0, health=lambda: {"status": health}, registry=CollectorRegistry()
+    )
+    server.start()
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            found = answer.status
+    except urllib.error.HTTPError as exc:
+        with exc:
+            found = exc.code
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == code
