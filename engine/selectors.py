@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from django.db.models.functions import Now
 
 from engine import artifacts as store
 from engine import definitions, sql
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 WHOLE = 100.0
+#: A worker that has said nothing for this long does not count; they speak every ten seconds.
+PRESENT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ def why(*, run_id: UUID, limit: int = 1000) -> list[Why]:
     if found.state in RUN_TERMINAL:
         return []
     lane = Lane.objects.filter(pk=found.department).first()
-    served = {q for row in WorkerPresence.objects.only("queues") for q in row.queues}
+    present = WorkerPresence.objects.filter(seen_at__gt=Now() - PRESENT)
+    served = {queue for row in present.only("queues") for queue in row.queues}
     graph = definitions.graph(found.version_id)
     rows = StepRun.objects.filter(run_id=run_id).exclude(state__in=STEP_TERMINAL).order_by("-id")
     open_keys = set(

@@ -84,9 +84,7 @@ class Stack:
                 start_new_session=True,
             )
         eventually(self.is_ready, within=START_SECONDS, what=f"ready; see {self.output}")
-        settings = dict(
-            re.findall(r"^export (\w+)=(.*)$", self.manage("env"), flags=re.MULTILINE)
-        )
+        settings = dict(re.findall(r"^export (\w+)=(.*)$", self.manage("env"), flags=re.MULTILINE))
         self.database_url = shlex.split(settings["DATABASE_URL"])[0]
         self.redis_url = shlex.split(settings["REDIS_URL"])[0]
         self.execute(LEDGER)
@@ -191,7 +189,9 @@ class Stack:
         if name == "up":
             return psutil.Process(self.process.pid)
         if name == "postgres":
-            return psutil.Process(int((self.var / "postgres" / "postmaster.pid").read_text().split()[0]))
+            return psutil.Process(
+                int((self.var / "postgres" / "postmaster.pid").read_text().split()[0])
+            )
         if name == "redis":
             return psutil.Process(self.redis().info("server")["process_id"])
         for child in psutil.Process(self.process.pid).children(recursive=True):

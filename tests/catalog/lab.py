@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from django.db import connection
+import psycopg
+from django.db import connection, connections
 from pydantic import BaseModel, Field
 
-from engine.authoring import Retry, StepContext, StepError, automation, department, step
+from engine import leases
+from engine.authoring import (
+    ArtifactRef,
+    Retry,
+    StepContext,
+    StepError,
+    automation,
+    department,
+    step,
+)
 
 LAB = department("lab", title="Laboratory", purpose="Steps that misbehave on purpose")
 QUICK = Retry(attempts=3, first_delay=0.05, factor=1.0, max_delay=0.05, jitter=0.0)
@@ -238,3 +249,66 @@ def odd(ctx: StepContext, anything: Any) -> str:
 def odd_chain(inp):
     """Pass anything on."""
     return odd(anything=inp.anything)
+
+
+class ModeInput(BaseModel):
+    mode: str = "good"
+
+
+@step(retry=QUICK)
+def writer(ctx: StepContext, mode: str) -> ArtifactRef:
+    """Write in the completion transaction, and then go wrong in the way that is asked for."""
+    note = ctx.artifacts.save("note.txt", b"hello", "text/plain")
+    if mode == "lose_claim":
+        _lose_claim(ctx)
+    with ctx.transaction():
+        note_in_ledger(ctx)
+        if mode == "bad_sql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing FROM nowhere")
+        if mode == "lose_connection" and ctx.attempt == 1:
+            _end_own_connection()
+    if mode == "twice":
+        with ctx.transaction():
+            pass
+    if mode == "fail_after":
+        raise StepError("after", "Failed after its writes.", permanent=True)
+    return note
+
+
+def _lose_claim(ctx: StepContext) -> None:
+    """Do what the reaper does when the lease has run out, from another connection."""
+    statement = "UPDATE engine_lease SET expires_at = '2000-01-01'"
+    with psycopg.connect(_dsn(), autocommit=True) as other:
+        other.execute(statement)
+
+    def reap() -> None:
+        leases.reap(limit=10)
+        connections.close_all()
+
+    thread = threading.Thread(target=reap)
+    thread.start()
+    thread.join()
+
+
+def _end_own_connection() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    with psycopg.connect(_dsn(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [pid])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _dsn() -> str:
+    values = connection.settings_dict
+    return psycopg.conninfo.make_conninfo(
+        dbname=values["NAME"], user=values["USER"], host=values["HOST"], password=values["PASSWORD"]
+    )
+
+
+@automation("lab.writer", title="Writes, and then", input=ModeInput)
+def writer_chain(inp):
+    """Write one row."""
+    return writer(mode=inp.mode)

@@ -177,7 +177,7 @@ def _quoted(lines: list[str], index: int, delimiter: str) -> tuple[list[str], in
     for height in (1, MAX_QUOTED_LINES):  # nearly every record is one line: try that first
         window = [f"{line}\n" for line in lines[index : index + height]]
         # Strict about joined lines: text after a closing quote betrays that it was none.
-        reader = csv.reader([*window, _SENTINEL], delimiter=delimiter, strict=False)
+        reader = csv.reader([*window, _SENTINEL], delimiter=delimiter, strict=height > 1)
         try:
             cells = next(reader)
         except csv.Error:
