@@ -25,9 +25,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 400 for what Django itself refuses (handler400)."""
     if _in_admin(request):
         return defaults.bad_request(request, exception)
-    return answer(
-        request, status=400, code="request_invalid", detail="The request is malformed."
-    )
+    return answer(request, status=400, code="request_invalid", detail="The request is malformed.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -41,9 +39,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 404 (handler404)."""
     if _in_admin(request):
         return defaults.page_not_found(request, exception)
-    return answer(
-        request, status=404, code="not_found", detail="There is nothing at this address."
-    )
+    return answer(request, status=404, code="not_found", detail="There is nothing at this address.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

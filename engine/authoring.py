@@ -210,7 +210,7 @@ def automation(
     name: str,
     *,
     title: str,
-    input: type[BaseModel],
+    input: type[BaseModel],  # noqa: A002 - the author's word
     on_dead: str = "block",
 ) -> Callable[[Callable[[Any], Any]], AutomationDeclaration]:
     """Declare an automation `<department>.<word>`; the function is called once, with symbols.
@@ -272,7 +272,8 @@ def _bind(
     if not isinstance(value, _Symbol):
         adapter = declared.adapters[name]
         if item:
-            adapter = TypeAdapter(types.GenericAlias(list, (wanted,)))
+            listed: Any = types.GenericAlias(list, (wanted,))
+            adapter = TypeAdapter(listed)
         try:
             plain = adapter.dump_python(adapter.validate_python(value), mode="json")
         except ValueError as exc:

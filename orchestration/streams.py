@@ -76,7 +76,7 @@ def _client(url: str, reply_seconds: float) -> redis.Redis:
     """
     pool = redis.BlockingConnectionPool.from_url(
         url,
-        timeout=POOL_WAIT_SECONDS,
+        timeout=min(POOL_WAIT_SECONDS, reply_seconds),
         socket_timeout=reply_seconds,
         socket_connect_timeout=min(CONNECT_SECONDS, reply_seconds),
         socket_keepalive=True,
@@ -254,6 +254,8 @@ def status() -> GroupStatus:
     delivered id is counted instead, up to 1,000, and estimated beyond.
     """
     connection = client()
+    if not connection.exists(EVENTS):
+        return GroupStatus(length=0, undelivered=0, pending=0, lag_seconds=0.0)
     groups: Any = connection.xinfo_groups(EVENTS)
     group = next((found for found in groups if found["name"] == GROUP.encode()), None)
     length = int(cast("Any", connection.xlen(EVENTS)))

@@ -12,9 +12,8 @@ from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.utils.log import get_logger
 from celery.worker.request import Request
-from django.db import connections
 
-from orchestration import streams
+from orchestration import connections, streams
 
 log = get_logger(__name__)
 
@@ -66,7 +65,7 @@ class EngineTask(Task):  # type: ignore[type-arg] # generic in its stubs only
     def before_start(self, task_id: str, _args: Any, _kwargs: Any) -> None:
         """Bind the log context and drop database connections that are broken."""
         structlog.contextvars.bind_contextvars(task_id=task_id)
-        mend_connections(idle=time.monotonic() - EngineTask._last_run > IDLE_CHECK_SECONDS)
+        connections.mend(idle=time.monotonic() - EngineTask._last_run > IDLE_CHECK_SECONDS)
 
     def after_return(self, *_args: Any) -> None:
         """Forget the log context, whatever happened."""
@@ -77,15 +76,3 @@ class EngineTask(Task):  # type: ignore[type-arg] # generic in its stubs only
 def worker_name(hostname: str, pid: int) -> str:
     """Return how a worker process is called in claims and in hints alike."""
     return f"{hostname}/{pid}"
-
-
-def mend_connections(*, idle: bool) -> None:
-    """Close connections that an error or a silent restart of PostgreSQL has broken.
-
-    Connections outlive tasks, so nobody else does it. A connection in steady use costs no query;
-    one that saw an error or was idle is asked once.
-    """
-    for connection in connections.all(initialized_only=True):
-        if connection.errors_occurred or idle:
-            connection.close_if_unusable_or_obsolete()
-            connection.close_if_health_check_failed()

@@ -28,7 +28,7 @@ def prepare() -> None:
     """
     from django.db import connections  # noqa: PLC0415 - this module is imported before setup()
 
-    from orchestration import publisher, streams  # noqa: PLC0415 - same
+    from orchestration import streams  # noqa: PLC0415 - same
 
     try:
         streams.check_policy()
@@ -37,7 +37,6 @@ def prepare() -> None:
     except streams.AWAY as exc:
         log.warning("Redis is away, waiting for it: %s", exc)
     finally:
-        publisher.publisher.close()
         streams.close()
         connections.close_all()
 

@@ -51,7 +51,7 @@ def revive() -> list[str]:
     """Start the servers this process uses whose keeper is gone; return their names."""
     gone = [wish for wish in _wishes if not wish.kept()]
     for wish in gone:
-        wish.acquire()
+        wish.revive()
     return [wish.name for wish in gone]
 
 

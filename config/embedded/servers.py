@@ -47,7 +47,8 @@ class Wish:
     rooms: layout.Layout
     port: int | None = None
     durable: bool = True
-    starting: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    # Set when this process started the keeper, and so has to collect it in the end.
+    keeper: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
     def locks(self) -> locks.Locks:
@@ -78,13 +79,22 @@ class Wish:
     def release(self, use: Use, *, wait: bool) -> None:
         """Stop using the server; with `wait` see it stopped when nobody else uses it."""
         os.close(use.descriptor)
-        if not wait:
-            return
+        if wait:
+            self._see_stopped()
+        if self.keeper and self.keeper.poll() is None:
+            # It lives on for others, or for a moment; Popen would warn of that.
+            self.keeper.returncode = 0
+
+    def _see_stopped(self) -> None:
         nudged = False
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
             with self.locks.gate():
-                if not self.locks.kept() or self.locks.used():
+                if self.locks.used():
+                    return
+                if not self.locks.kept():
+                    if self.keeper:
+                        self.keeper.wait()
                     return
             if not nudged and (keeper := processes.find(self.record().get("keeper"))):
                 keeper.send_signal(signal.SIGUSR1)
@@ -96,7 +106,15 @@ class Wish:
         with self.locks.gate():
             return self.locks.kept()
 
+    def revive(self) -> None:
+        """Start the keeper again if it is gone; our use of the server goes on."""
+        with self.locks.gate():
+            if not self.locks.kept():
+                self._start_keeper()
+
     def _start_keeper(self) -> None:
+        if self.keeper:
+            self.keeper.wait()  # an earlier one that was killed
         command = [sys.executable, "-m", "config.embedded.keeper", self.name]
         command += ["--var-dir", str(self.rooms.var_dir)]
         command += ["--port", str(self.port)] if self.port is not None else []
@@ -120,8 +138,7 @@ class Wish:
                 or f"its keeper ended (log: {self.rooms.log_dir}/embedded.log)"
             )
             raise EmbeddedError(reason)
-        # It outlives this process on purpose; Popen would warn that it still runs.
-        keeper.returncode = 0
+        self.keeper = keeper
 
     def _settled_record(self) -> dict[str, Any]:
         deadline = time.monotonic() + SETTLE_SECONDS

@@ -105,3 +105,6 @@ UNFOLD: dict[str, Any] = {
         ],
     },
 }
+
+#: Static files are served out of the packages: no `collectstatic` between install and start.
+WHITENOISE_USE_FINDERS = True

@@ -1,4 +1,9 @@
-"""One supervised process: its life, its output, and everything it started in turn."""
+"""One supervised process: its life, its output, and everything it started in turn.
+
+Output goes through a file and not a pipe: a process that writes into the pipe of a killed `up`
+would die in the middle of its drain, and one whose `up` waits for a paused terminal would stand
+still.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,13 @@ from config.embedded import processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 READ_BYTES = 65536
 #: A line longer than this is shown in pieces; a child must not fill our memory.
 LINE_BYTES = 16384
+#: What has been shown is cut off the file when it has grown to this.
+OUTPUT_BYTES = 20 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +43,38 @@ class Child:
     """A service and, while it runs, its process; leader of a session of its own."""
 
     service: Service
+    output: Path
     restarts: int = 0
     due_at: float = 0.0
     started_at: float = 0.0
-    output: int = -1
-    silent: bool = True
     identity: dict[str, Any] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
     _partial: bytes = b""
+    _offset: int = 0
 
     @property
     def running(self) -> bool:
         """Tell whether a process exists that has not been buried."""
         return self._process is not None
 
-    def spawn(self, *, keep_open: Sequence[int]) -> int:
-        """Start the process; return the descriptor its output comes from."""
-        process = subprocess.Popen(
-            self.service.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.service.environment},
-            pass_fds=keep_open,
-            # Ctrl-C in the terminal is ours to translate, and the group is ours to end.
-            start_new_session=True,
-            preexec_fn=processes.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread
-        )
+    def spawn(self, *, keep_open: Sequence[int]) -> None:
+        """Start the process."""
+        with self.output.open("ab") as output:
+            self._offset = output.tell()
+            process = subprocess.Popen(
+                self.service.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.service.environment},
+                pass_fds=keep_open,
+                # Ctrl-C in the terminal is ours to translate, and the group is ours to end.
+                start_new_session=True,
+                preexec_fn=processes.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread
+            )
         self._process = process
         self.identity = {"name": self.service.name, **processes.identify(process.pid)}
         self.started_at = time.monotonic()
-        self.output = process.stdout.fileno() if process.stdout else -1
-        os.set_blocking(self.output, False)
-        self.silent = False
-        return self.output
 
     def ended(self) -> bool:
         """Tell whether the process has ended."""
@@ -90,31 +96,33 @@ class Child:
         # A pool child without its parent would work on without anybody knowing.
         self.kill()
         process, self._process = self._process, None
-        self.silent = True
-        if process is None:
-            return "never started"
-        if process.stdout is not None:
-            process.stdout.close()
-        return _how(process.returncode)
+        return _how(process.returncode) if process else "never started"
 
     def read_lines(self) -> list[str]:
         """Return the whole lines written since the last call."""
         try:
-            read = os.read(self.output, READ_BYTES)
-        except BlockingIOError:
+            with self.output.open("rb") as output:
+                output.seek(self._offset)
+                read = output.read(READ_BYTES)
+        except FileNotFoundError:  # somebody tidied up; the next start makes it again
             return []
-        if not read:
-            self.silent = True
-            return []
+        self._offset += len(read)
+        if not read and self._offset > OUTPUT_BYTES:
+            # Everything is shown; the process appends, so it goes on at the new end.
+            os.truncate(self.output, 0)
+            self._offset = 0
         *lines, self._partial = (self._partial + read).split(b"\n")
         if len(self._partial) > LINE_BYTES:
             lines, self._partial = [*lines, self._partial], b""
         return [_text(line) for line in lines]
 
     def last_words(self) -> list[str]:
-        """Return the line that was never finished."""
+        """Return all that is left, the line that was never finished included."""
+        lines: list[str] = []
+        while more := self.read_lines():
+            lines += more
         rest, self._partial = self._partial, b""
-        return [_text(rest)] if rest else []
+        return [*lines, _text(rest)] if rest else lines
 
 
 def _text(line: bytes) -> str:

@@ -94,8 +94,11 @@ class Screen:
             return
         style = self._styles.setdefault(name, STYLES[(len(self._styles) - 1) % len(STYLES)])
         prefix = Text(f"{name:<{self._width}} │ ", style=style)
-        # What a process says is shown as it is, its own colours included on a terminal.
-        self.console.print(prefix + Text.from_ansi(line))
+        try:
+            # What a process says is shown as it is, its own colours included on a terminal.
+            self.console.print(prefix + Text.from_ansi(line))
+        except OSError:
+            survive_closed_terminal()
 
     def open_log(self) -> None:
         """Show what was held back; from now on every line at once."""

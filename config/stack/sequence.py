@@ -31,6 +31,7 @@ READY_SECONDS = 60.0
 #: A process that dies this often before it ever answered will not get better by itself.
 STARTS_BEFORE_GIVING_UP = 3
 SHOWN_LINES = 25
+FAILED = 1
 TICK_SECONDS = 0.1
 LISTENING = frozenset({"web", "manager", "flower"})
 
@@ -57,7 +58,7 @@ def run(
     try:
         password = prepare_data()
     except StageError:
-        return os.EX_SOFTWARE
+        return FAILED
     team = services.all_of(
         ports=ports,
         queues=departments.queues(),
@@ -70,6 +71,7 @@ def run(
     boss = supervisor.Supervisor(
         say=show.say,
         record=startup.record(),
+        log_dir=provision.rooms().log_dir,
         grace_seconds=grace_seconds,
         keep_open=provision.descriptors(),
         look_after=_look_after_servers,
@@ -89,13 +91,13 @@ def run(
     finally:
         _end(boss, once=once, failed=failed)
     if once or failed:
-        return os.EX_SOFTWARE if failed else os.EX_OK
+        return FAILED if failed else os.EX_OK
     return supervisor.exit_code(boss.asked_to_stop)
 
 
 def prepare_data() -> str | None:
     """Bring database and catalog up to date; return the operator's password if one was made."""
-    with _stage("Redis policy", quiet=True):
+    with _stage("Redis", quiet=True):
         streams.check_policy()
     with _stage("Database") as stage:
         stage.note = _migrate()
@@ -245,14 +247,10 @@ def _stage(title: str, *, quiet: bool = False) -> Iterator[Stage]:
         yield stage
     except streams.AWAY as error:
         reason = f"Redis does not answer: {error}"
-    except (
-        StageError,
-        EmbeddedError,
-        EngineError,
-        streams.EvictionPolicyError,
-        DatabaseError,
-    ) as error:
-        reason = getattr(error, "message", "") or str(error).strip()
+    except DatabaseError as error:
+        reason = " ".join(str(error).split())
+    except (StageError, EmbeddedError, EngineError, streams.EvictionPolicyError) as error:
+        reason = getattr(error, "message", "") or str(error)
     else:
         if not quiet:
             screen.MAIN.done(title, seconds=time.monotonic() - began, note=stage.note)

@@ -7,7 +7,7 @@ children at random. Everything happens inside `tick()`, which whoever waits for 
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class Supervisor:
         *,
         say: Callable[[str, str], None],
         record: Path,
+        log_dir: Path,
         grace_seconds: float,
         keep_open: Sequence[int] = (),
         look_after: Callable[[], None] = lambda: None,
@@ -52,29 +53,27 @@ class Supervisor:
         self.stopping = False
         self._say = say
         self._record = record
+        self._log_dir = log_dir
         self._grace_seconds = grace_seconds
         self._keep_open = tuple(keep_open)
         self._look_after = look_after
         self._looked_at = time.monotonic()
-        self._selector = selectors.DefaultSelector()
         self._wake = wakeup.wake_on((*SIGNALS, signal.SIGCHLD), self._note_signal)
-        self._selector.register(self._wake, selectors.EVENT_READ)
 
     def start(self, service: Service) -> Child:
         """Start a process and keep it running from now on."""
-        child = Child(service=service)
+        child = Child(service=service, output=self._log_dir / f"{service.name}.out")
         self.children.append(child)
         self._spawn(child)
         return child
 
     def tick(self, seconds: float = TICK_SECONDS) -> None:
         """Wait at most this long for something to happen, and deal with it."""
-        for key, _ in self._selector.select(seconds):
-            if key.data is None:
-                wakeup.drain(self._wake)
-            else:
-                self._show(key.data)
+        select.select([self._wake], [], [], seconds)
+        wakeup.drain(self._wake)
         for child in self.children:
+            if child.running:
+                self._show(child.service.name, child.read_lines())
             if child.running and child.ended():
                 self._bury(child)
             if not child.running and not self.stopping and time.monotonic() >= child.due_at:
@@ -110,29 +109,20 @@ class Supervisor:
         while any(child.running for child in self.children):
             self.tick()
         self._record.unlink(missing_ok=True)
-        self._selector.close()
         return not late
 
     def _spawn(self, child: Child) -> None:
-        descriptor = child.spawn(keep_open=self._keep_open)
-        self._selector.register(descriptor, selectors.EVENT_READ, child)
+        child.spawn(keep_open=self._keep_open)
         orphans.note(self._record, [child.identity for child in self.children if child.running])
 
-    def _show(self, child: Child) -> None:
-        for line in child.read_lines():
-            self._say(child.service.name, line)
-        if child.silent:
-            self._selector.unregister(child.output)
+    def _show(self, name: str, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._say(name, line)
 
     def _bury(self, child: Child) -> None:
-        if not child.silent:
-            self._show(child)
-        if not child.silent:
-            self._selector.unregister(child.output)
         lived = time.monotonic() - child.started_at
         status = child.bury()
-        for line in child.last_words():
-            self._say(child.service.name, line)
+        self._show(child.service.name, child.last_words())
         if self.stopping:
             return
         if lived > STABLE_SECONDS:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from departments import selectors as departments
 from engine import dead_letter_selectors, selectors
-from engine.admin.reading import badge
+from engine.admin.reading import badge, lane_badge
 from engine.admin.runs import seconds
 from engine.admin.workers import ONLINE_SECONDS
 from engine.models import Run, WorkerPresence
@@ -82,7 +82,7 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
         "hours_total": sum(hour.total for hour in hours),
         "hours_peak": max((hour.total for hour in hours), default=0),
         "statuses": [
-            (status, badge("paused" if status.lane.paused else "running")) for status in statuses
+            (status, lane_badge(paused=status.lane.paused)) for status in statuses
         ],
         "recent": [
             (run, badge(run.state), seconds(run.duration))

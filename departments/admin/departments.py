@@ -9,7 +9,7 @@ from django.contrib import admin
 from departments import selectors, services
 from departments.models import Department
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge
+from engine.admin.reading import ReadingAdmin, allowed, lane_badge
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -36,7 +36,7 @@ class DepartmentAdmin(ReadingAdmin):
     @admin.display(description="Lane")
     def lane(self, row: Department) -> SafeString:
         """Return whether work of it is sent."""
-        return badge("paused" if self._statuses[row.slug].lane.paused else "running")
+        return lane_badge(paused=self._statuses[row.slug].lane.paused)
 
     @admin.display(description="Open runs")
     def open_work(self, row: Department) -> str:

@@ -13,7 +13,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 
 from engine import artifacts, downloads
-from engine.admin.reading import ReadingAdmin
+from engine.admin.reading import ReadingAdmin, moment
 from engine.errors import NotFoundError
 from engine.models import Artifact
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ArtifactAdmin(ReadingAdmin):
     """Files, newest first."""
 
-    list_display = ["name", "media_type", "shown_size", "created_at", "of_run", "download"]
+    list_display = ["name", "media_type", "shown_size", "created", "of_run", "download"]
     search_fields = ["=sha256"]
     search_help_text = "The SHA-256 of the content"
     ordering = ["-id"]
@@ -42,6 +42,11 @@ class ArtifactAdmin(ReadingAdmin):
     def shown_size(self, row: Artifact) -> str:
         """Return the size for people."""
         return filesizeformat(row.size)
+
+    @admin.display(description="Created")
+    def created(self, row: Artifact) -> str:
+        """Return when it was stored."""
+        return moment(row.created_at)
 
     @admin.display(description="Run")
     def of_run(self, row: Artifact) -> SafeString | str:

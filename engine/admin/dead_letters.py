@@ -12,7 +12,8 @@ from django.utils.html import format_html
 
 from engine import dead_letters
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge
+from engine.admin.reading import ReadingAdmin, allowed, badge, moment
+from engine.graph import UNMAPPED
 from engine.models import DeadLetter
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class DeadLetterAdmin(ReadingAdmin):
     """Dead letters, newest first."""
 
     list_display = [
-        "number", "shown_state", "automation", "step", "error_code", "attempts", "created_at",
-        "of_run",
+        "number", "shown_state", "automation", "step", "error_code", "attempts", "created", "of_run",
     ]
     list_filter = ["state", "department"]
     search_fields = ["automation"]
@@ -40,7 +40,7 @@ class DeadLetterAdmin(ReadingAdmin):
     sortable_by: list[str] = []
     actions = ["requeue_selected", "discard_selected"]
     fields = [
-        "shown_state", "automation", "step", "map_index", "error_code", "error_message",
+        "shown_state", "automation", "step", "item", "error_code", "error_message",
         "attempts", "crashes", "of_run", "created_at", "resolved_at", "resolved_by",
     ]
     readonly_fields = fields
@@ -57,6 +57,16 @@ class DeadLetterAdmin(ReadingAdmin):
     def shown_state(self, row: DeadLetter) -> SafeString:
         """Return the state as a badge."""
         return badge(row.state)
+
+    @admin.display(description="Item of a fan-out")
+    def item(self, row: DeadLetter) -> str:
+        """Return which item of a fan-out it was."""
+        return "" if row.map_index == UNMAPPED else str(row.map_index)
+
+    @admin.display(description="Created")
+    def created(self, row: DeadLetter) -> str:
+        """Return when the step was given up."""
+        return moment(row.created_at)
 
     @admin.display(description="Run")
     def of_run(self, row: DeadLetter) -> SafeString:

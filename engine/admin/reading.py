@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.paginator import Paginator
 from django.db import connection
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
@@ -13,6 +14,8 @@ from unfold.admin import ModelAdmin
 from engine.access import scopes
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.db.models import Model
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
@@ -40,13 +43,23 @@ TONES = {
 }
 
 
-def badge(state: str) -> SafeString:
-    """Return a state as a coloured badge."""
+def badge(state: str, *, text: str = "") -> SafeString:
+    """Return a state as a coloured badge, with another text if one is given."""
     return format_html(
         '<span class="abe-badge abe-{}">{}</span>',
         TONES.get(state, "calm"),
-        state.replace("_", " "),
+        text or state.replace("_", " "),
     )
+
+
+def lane_badge(*, paused: bool) -> SafeString:
+    """Return whether a department's work is sent."""
+    return badge("paused") if paused else badge("succeeded", text="open")
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time as operators compare it: to the second, in the order it sorts."""
+    return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
 def allowed(request: HttpRequest, scope: str) -> bool:

@@ -16,9 +16,9 @@ from django.urls import path, reverse
 
 from engine import definitions, runs, selectors
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge
+from engine.admin.reading import ReadingAdmin, allowed, badge, moment
 from engine.errors import NotFoundError
-from engine.models import DeadLetter, Run, RunEvent, StepRun
+from engine.models import Artifact, DeadLetter, Run, RunEvent, StepRun
 from engine.states import RUN_TERMINAL, RUN_TRANSITIONS, RunState, StepState
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 SHOWN_EVENTS = 100
 SHOWN_REASONS = 12
 SHOWN_TROUBLES = 50
+SHOWN_FILES = 500
 #: How often the page of a run that has not ended loads itself again, in seconds.
 REFRESH_SECONDS = 3
 
 _DOORS = {"cancel": runs.cancel, "pause": runs.pause, "resume": runs.resume}
 _DONE = {"cancel": "Cancelled", "pause": "Paused", "resume": "Resumed"}
+#: States in which a run changes without anybody's doing.
+_MOVING = {RunState.PENDING, RunState.RUNNING, RunState.CANCELLING}
 _TROUBLED = [StepState.DEAD, StepState.FAILED, StepState.RETRY_WAIT, StepState.RUNNING]
 
 
@@ -70,7 +73,7 @@ def legal_acts(run: Run) -> list[str]:
 class RunAdmin(ReadingAdmin):
     """Runs, newest first."""
 
-    list_display = ["identity", "automation", "shown_state", "created_at", "took", "by"]
+    list_display = ["identity", "automation", "shown_state", "created", "took", "by"]
     list_display_links = ["identity"]
     list_filter = ["state", "department"]
     list_select_related = ["version"]
@@ -89,6 +92,11 @@ class RunAdmin(ReadingAdmin):
     def shown_state(self, run: Run) -> SafeString:
         """Return the state as a badge."""
         return badge(run.state)
+
+    @admin.display(description="Created")
+    def created(self, run: Run) -> str:
+        """Return when it was asked for."""
+        return moment(run.created_at)
 
     @admin.display(description="Took")
     def took(self, run: Run) -> str:
@@ -189,12 +197,13 @@ def page(run: Run) -> dict[str, Any]:
     """Return what the page of a run shows; every query is bounded."""
     ended = run.state in RUN_TERMINAL
     output = selectors.output(run_id=run.pk) if run.state == RunState.SUCCEEDED else None
+    results, by_products = files(run)
     return {
         "run": run,
         "state_badge": badge(run.state),
         "took": seconds(run.duration),
         "progress": selectors.progress(run_id=run.pk),
-        "refresh": None if ended else REFRESH_SECONDS,
+        "refresh": REFRESH_SECONDS if run.state in _MOVING else None,
         "acts": legal_acts(run),
         "nodes": node_lines(run),
         "troubles": [
@@ -208,7 +217,8 @@ def page(run: Run) -> dict[str, Any]:
             (row, badge(row.state))
             for row in DeadLetter.objects.filter(run=run).order_by("-id")[:SHOWN_TROUBLES]
         ],
-        "artifacts": selectors.artifacts(run_id=run.pk),
+        "results": results,
+        "by_products": by_products,
         "events": list(
             RunEvent.objects.filter(run=run)
             .select_related("step_run")
@@ -217,6 +227,18 @@ def page(run: Run) -> dict[str, Any]:
         "input_json": json.dumps(run.input, indent=2, ensure_ascii=False),
         "output_json": json.dumps(output, indent=2, ensure_ascii=False) if output else "",
     }
+
+
+def files(run: Run) -> tuple[list[Artifact], list[Artifact]]:
+    """Return the files of the last steps, which people want, and those made on the way."""
+    last = set(definitions.graph(run.version_id).sinks)
+    results: list[Artifact] = []
+    by_products: list[Artifact] = []
+    rows = Artifact.objects.filter(run=run).select_related("step_run").order_by("created_at")
+    for row in rows[:SHOWN_FILES]:
+        made_by = row.step_run.key if row.step_run else ""
+        (results if made_by in last else by_products).append(row)
+    return results, by_products
 
 
 def node_lines(run: Run) -> list[NodeLine]:

@@ -30,7 +30,8 @@ class WorkerAdmin(ReadingAdmin):
     def online(self, row: WorkerPresence) -> SafeString:
         """Return whether it spoke lately."""
         silent = (timezone.now() - row.seen_at).total_seconds()
-        return badge("running" if silent < ONLINE_SECONDS else "failed")
+        online = silent < ONLINE_SECONDS
+        return badge("succeeded", text="online") if online else badge("failed", text="silent")
 
     @admin.display(description="Queues")
     def served(self, row: WorkerPresence) -> str:

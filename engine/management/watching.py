@@ -41,7 +41,8 @@ def follow(*, run_id: UUID, console: Console) -> Outcome:
         TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+    shown = ""
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1)
         while True:
             run = selectors.run(run_id=run_id)
@@ -52,6 +53,11 @@ def follow(*, run_id: UUID, console: Console) -> Outcome:
                 completed=progress.done,
                 total=max(progress.total, 1),
             )
+            # Without a terminal there is no bar: a line for each change instead.
+            line = f"{run.state}: {progress.done} of {progress.total} steps"
+            if not console.is_terminal and line != shown:
+                console.print(line)
+                shown = line
             if run.state in RUN_TERMINAL:
                 return Outcome(run, run.state == RunState.SUCCEEDED, ended(run))
             states = {StepState(state) for state, number in progress.by_state.items() if number}

@@ -22,7 +22,7 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
     FROM engine_lane l WHERE l.slug = {row}.lane), false)"""
 
 # The claim is committed without waiting for the disk (set_config is local to this transaction): if
-# PostgreSQL crashes and loses it, the row is queued again and this claim is fenced (crash point 19).
+# PostgreSQL crashes and loses it, the row is queued again and this claim is fenced (point 19).
 CLAIM = """
 WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 claimed AS (
@@ -53,7 +53,8 @@ told AS (
     FROM begun),
 noted AS (
     INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
-    SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb, clock_timestamp() FROM claimed
+    SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb, clock_timestamp()
+    FROM claimed
     UNION ALL
     SELECT id, NULL, 'run.started', NULL, '', '{}'::jsonb, clock_timestamp() FROM begun)
 SELECT * FROM claimed

@@ -7,20 +7,13 @@ import time
 
 import redis
 import structlog
-from django import db
 
-from engine import sql
-from orchestration import publisher
+from orchestration import connections, publisher
 
 log = structlog.get_logger(__name__)
 
 DATABASE, BROKER = "PostgreSQL", "Redis"
-#: What the database, or the way to it, raises when it is away.
-DATABASE_ERRORS: tuple[type[Exception], ...] = (
-    *sql.CONNECTION_ERRORS,
-    db.OperationalError,
-    db.InterfaceError,
-)
+DATABASE_ERRORS = connections.DATABASE_ERRORS
 BROKER_ERRORS: tuple[type[Exception], ...] = (redis.RedisError, publisher.BrokerAwayError)
 AWAY = (*DATABASE_ERRORS, *BROKER_ERRORS)
 

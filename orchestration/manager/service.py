@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from orchestration import publisher, status, streams
+from orchestration import status, streams
 from orchestration.manager import outages
 from orchestration.manager.broker_epoch import BrokerEpochLoop
 from orchestration.manager.dispatcher import Dispatcher
@@ -162,6 +162,4 @@ class Service(Collector):
         self.server.shutdown()
         self.server.server_close()
         self._registry.unregister(self)
-        if not late:
-            publisher.publisher.close()
         log.info("manager_stopped", left_behind=late)

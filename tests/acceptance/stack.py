@@ -1,4 +1,4 @@
-"""The whole platform as a user starts it, on free ports and throw-away data, with the lab's steps."""
+"""The whole platform as a user starts it: free ports, throw-away data, the lab's steps."""
 
 from __future__ import annotations
 

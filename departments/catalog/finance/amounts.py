@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 DecimalMark = Literal["auto", "comma", "point"]
 
 CENT = Decimal("0.01")
+MAX_CHARACTERS = 60
+"""Longer cells are texts; the pattern below takes quadratic time on endless digits."""
 MAX_DIGITS = 15
 """Integer digits of an amount; more is an account number in the wrong column."""
 TOLERATED_MINORITY = 0.02
@@ -66,6 +68,8 @@ class NumberStyle(NamedTuple):
 
 def split(value: str) -> Amount | None:
     """Split a cell into its parts, or return None when it holds no amount."""
+    if len(value) > MAX_CHARACTERS:
+        return None
     value = _SPACES.sub(" ", value.translate(_APOSTROPHES))
     if _SPLIT_DIGITS.search(value) and not _SPACED.search(value):
         return None

@@ -55,7 +55,7 @@ def check(rows: Iterable[BalanceRow]) -> BalanceCheck | None:
             opening = balance - pending
         else:
             checked += 1
-            if False:
+            if known + pending != balance:
                 discrepancies.append(Discrepancy(line, known + pending, balance))
         known, pending = balance, ZERO
     if opening is None:

@@ -13,7 +13,8 @@ from departments.catalog.finance.refusals import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from departments.catalog.finance.statements import Movement, Problem, Statement
+    from departments.catalog.finance.rows import Problem
+    from departments.catalog.finance.statements import Movement, Statement
 
 SHOWN_LINES = 100
 MAX_MONTHS = 600

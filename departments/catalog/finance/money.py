@@ -42,6 +42,11 @@ def percent(part: Decimal, of: Decimal) -> str:
     return f"{share:.0f}{_NARROW}%" if abs(share) >= 10 else f"{share:.1f}{_NARROW}%"  # noqa: PLR2004 - tens
 
 
+def captioned(caption: str, currency: str) -> str:
+    """Return a caption that names the currency once, so that the cells need not."""
+    return f"{caption}, {currency}" if currency else caption
+
+
 def _trim(number: Decimal) -> str:
     return f"{number:,.2f}".rstrip("0").rstrip(".")
 

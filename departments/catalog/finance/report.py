@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from departments.catalog.finance import calendar_months, money, provenance, sections
+from departments.catalog.finance import calendar_months, money, outlook, provenance, sections
 from departments.catalog.finance.blocks import Figure, Report
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def build(analysis: Analysis, *, title: str) -> Report:
             sections.flows(analysis),
             sections.spending(analysis),
             *([sections.income(analysis)] if analysis.income else []),
-            sections.recurring(analysis),
-            sections.forecast(analysis),
+            outlook.recurring(analysis),
+            outlook.forecast(analysis),
             sections.months(analysis),
             *([sections.recent(analysis)] if analysis.spending else []),
             sections.largest(analysis),

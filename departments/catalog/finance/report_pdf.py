@@ -30,7 +30,6 @@ def document(report: Report) -> bytes:
             font_paths=[str(_FOLDER / "fonts")],
             ignore_system_fonts=True,
             sys_inputs={"report": json.dumps(_data(report))},
-            timestamp=0,
         )
     )
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from departments.catalog.finance import amounts, balances, columns, dates, decoding
+from departments.catalog.finance import amounts, balances, columns, dates, decoding, rows
 from departments.catalog.finance.refusals import RefusedError
+from departments.catalog.finance.rows import Problem, Row
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable
     from decimal import Decimal
 
     from departments.catalog.finance.columns import Header
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARACTERS = 240
 MAX_NAME_CHARACTERS = 120
 
-_SUMMARY_STARTS = (
-    "summe", "gesamt", "total", "saldo", "endsaldo", "anfangssaldo", "schlusssaldo", "kontostand",
-    "alter kontostand", "neuer kontostand", "opening balance", "closing balance",
-    "beginning balance", "ending balance", "balance brought forward", "balance carried forward",
-    "subtotal", "zwischensumme", "solde", "ubertrag",
-)  # fmt: skip
 _PENDING = frozenset({
     "pending", "vorgemerkt", "umsatz vorgemerkt", "reverted", "declined", "failed", "cancelled",
     "vormerkung", "vorgemerkter umsatz", "en attente", "pendiente", "in attesa",
@@ -49,13 +43,6 @@ class Movement:
     amount: Decimal
     payee: str
     text: str
-
-
-class Problem(NamedTuple):
-    """A line that is not among the movements, and why."""
-
-    line: int
-    reason: str
 
 
 @dataclass(slots=True)
@@ -85,11 +72,6 @@ class Options:
     currency: str | None = None
 
 
-class _Row(NamedTuple):
-    line: int
-    cells: list[str]
-
-
 @dataclass(slots=True)
 class _Reading:
     """The state while rows are read: styles decided for the whole file, and the growing lists."""
@@ -114,9 +96,9 @@ def read(content: bytes, options: Options | None = None) -> Statement:
     header = columns.find(lines)
     unreadable: list[Problem] = []
     skipped: list[Problem] = []
-    rows = list(_rows(lines, header, unreadable, skipped))
+    found = list(rows.under(header, lines, unreadable=unreadable, skipped=skipped))
     date_style = dates.decide(
-        [cell for cell in _column(rows, header, "date") if dates.looks_like_date(cell)],
+        [cell for cell in rows.column(found, header, "date") if dates.looks_like_date(cell)],
         column=header.name("date"),
         order=options.date_order,
     )
@@ -124,7 +106,7 @@ def read(content: bytes, options: Options | None = None) -> Statement:
         (
             cell
             for role in ("amount", "debit", "credit", "balance")
-            for cell in _column(rows, header, role)
+            for cell in rows.column(found, header, role)
         ),
         mark=options.decimal_mark,
     )
@@ -132,81 +114,17 @@ def read(content: bytes, options: Options | None = None) -> Statement:
         header=header,
         date_style=date_style,
         number_style=number_style,
-        indicator=_indicator(rows, header),
-        debits_signed=_all_negative(_column(rows, header, "debit")),
-        currency=_currency(rows, header, options.currency),
+        indicator=_indicator(found, header),
+        debits_signed=_all_negative(rows.column(found, header, "debit")),
+        currency=_currency(found, header, options.currency),
         unreadable=unreadable,
         skipped=skipped,
     )
-    for row in rows:
+    for row in found:
         _read_row(reading, row)
     if not reading.read:
         raise RefusedError("no_movements", _nothing_read(unreadable))
     return _statement(reading, decoded.encoding)
-
-
-def _rows(
-    lines: list[str], header: Header, unreadable: list[Problem], skipped: list[Problem]
-) -> Iterable[_Row]:
-    """Yield the rows under the header, each as wide as the header; list the others."""
-    width = len(header.cells)
-    names = [cell.strip().casefold() for cell in header.cells]
-    # Lines above the header become empty, so that line numbers stay those of the file.
-    body = [""] * header.line + lines[header.line :]
-    at = header.roles["date"]
-
-    def is_row(cells: list[str]) -> bool:
-        return len(cells) == width and dates.looks_like_date(cells[at])
-
-    for line, cells, problem in decoding.records(
-        body, header.delimiter, is_row=is_row, width=width
-    ):
-        if problem:
-            unreadable.append(Problem(line, problem))
-            continue
-        cells = [cell.strip() for cell in cells]  # noqa: PLW2901 - the same cells, trimmed
-        if not any(cells):
-            continue
-        if cells[0].casefold() == names[0] and [c.casefold() for c in cells[:width]] == names:
-            skipped.append(Problem(line, "the header repeated"))
-        elif _is_summary(cells, header):
-            skipped.append(Problem(line, f"a total or balance line (“{_first(cells)}”)"))
-        elif any(cells[width:]):
-            unreadable.append(
-                Problem(line, f"has {len(cells)} cells, the header has {width}: a stray delimiter?")
-            )
-        else:
-            yield _Row(line, cells[:width] + [""] * (width - len(cells)))
-
-
-def _first(cells: list[str]) -> str:
-    return next(cell for cell in cells if cell)[:30]
-
-
-def _is_summary(cells: list[str], header: Header) -> bool:
-    """Recognise totals and balances: such words, and no date or no amount of their own."""
-    at = header.roles["date"]
-    date = cells[at] if at < len(cells) else ""
-    if not dates.looks_like_date(date):
-        return _starts_like_summary(columns.fold(_first(cells)))
-    money = [header.roles[role] for role in ("amount", "debit", "credit") if role in header.roles]
-    if any(cells[index] for index in money if index < len(cells)):
-        return False
-    texts = [*header.texts, *(header.roles[r] for r in ("payee",) if r in header.roles)]
-    return any(
-        _starts_like_summary(columns.fold(cells[index])) for index in texts if index < len(cells)
-    )
-
-
-def _starts_like_summary(text: str) -> bool:
-    return any(text == start or text.startswith(f"{start} ") for start in _SUMMARY_STARTS)
-
-
-def _column(rows: list[_Row], header: Header, role: str) -> list[str]:
-    index = header.roles.get(role)
-    if index is None:
-        return []
-    return [row.cells[index] for row in rows if row.cells[index]]
 
 
 def _all_negative(cells: list[str]) -> bool:
@@ -215,48 +133,48 @@ def _all_negative(cells: list[str]) -> bool:
     return bool(split) and all(a.negative or not a.digits.strip("0.,'") for a in split)
 
 
-def _indicator(rows: list[_Row], header: Header) -> int | None:
+def _indicator(found: list[Row], header: Header) -> int | None:
     """Return the column that says debit or credit beside unsigned amounts, named or not."""
     if "amount" not in header.roles:
         return None
-    if any((a := amounts.split(c)) and a.signed for c in _column(rows, header, "amount")):
+    if any((a := amounts.split(c)) and a.signed for c in rows.column(found, header, "amount")):
         return None
     taken = {index for role, index in header.roles.items() if role not in {"indicator", "kind"}}
     words = _DEBIT_WORDS | _CREDIT_WORDS
     for index in range(len(header.cells)):
         if index == header.roles.get("indicator"):
             return index
-        values = {columns.fold(row.cells[index]) for row in rows} if index not in taken else set()
+        values = {columns.fold(row.cells[index]) for row in found} if index not in taken else set()
         if values - {""} and values - {""} <= words and values & _DEBIT_WORDS:
             return index
     return None
 
 
-def _currency(rows: list[_Row], header: Header, wanted: str | None) -> str:
-    found = Counter(cell.upper() for cell in _column(rows, header, "currency"))
+def _currency(found: list[Row], header: Header, wanted: str | None) -> str:
+    codes = Counter(cell.upper() for cell in rows.column(found, header, "currency"))
     if wanted:
         return wanted.upper()
-    if len(found) > 1:
-        seen = ", ".join(f"{code[:8]} ({count} rows)" for code, count in found.most_common(4))
+    if len(codes) > 1:
+        seen = ", ".join(f"{code[:8]} ({count} rows)" for code, count in codes.most_common(4))
         raise RefusedError(
             "currencies_mixed",
             f"Column “{header.name('currency')}” mixes currencies: {seen}. Amounts of different "
             "currencies cannot be added: pass currency to keep one, or export one account a file.",
         )
-    if found:
-        return next(iter(found))
+    if codes:
+        return next(iter(codes))
     if header.currency:
         return header.currency
     beside = Counter(
         amount.currency
         for role in ("amount", "debit", "credit")
-        for cell in _column(rows, header, role)
+        for cell in rows.column(found, header, role)
         if (amount := amounts.split(cell)) and amount.currency
     )
     return beside.most_common(1)[0][0] if len(beside) == 1 else ""
 
 
-def _read_row(reading: _Reading, row: _Row) -> None:
+def _read_row(reading: _Reading, row: Row) -> None:
     """Put one row into the list it belongs to."""
     header = reading.header
     status = header.roles.get("status")
@@ -276,7 +194,7 @@ def _read_row(reading: _Reading, row: _Row) -> None:
     reading.read.append((Movement(row.line, date, amount, payee, text), _balance(reading, row)))
 
 
-def _amount(reading: _Reading, row: _Row) -> Decimal | str:
+def _amount(reading: _Reading, row: Row) -> Decimal | str:
     roles, style = reading.header.roles, reading.number_style
     cell = row.cells[roles["amount"]] if "amount" in roles else ""
     if cell:
@@ -292,7 +210,7 @@ def _amount(reading: _Reading, row: _Row) -> Decimal | str:
     return _debit_or_credit(reading, row)
 
 
-def _debit_or_credit(reading: _Reading, row: _Row) -> Decimal | str:
+def _debit_or_credit(reading: _Reading, row: Row) -> Decimal | str:
     roles, style = reading.header.roles, reading.number_style
     found: list[Decimal] = []
     for role in ("debit", "credit"):
@@ -311,7 +229,7 @@ def _debit_or_credit(reading: _Reading, row: _Row) -> Decimal | str:
     return moved[0] if moved else abs(found[0])
 
 
-def _balance(reading: _Reading, row: _Row) -> Decimal | None:
+def _balance(reading: _Reading, row: Row) -> Decimal | None:
     index = reading.header.roles.get("balance")
     if index is None or not row.cells[index]:
         return None

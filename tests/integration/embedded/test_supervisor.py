@@ -22,6 +22,7 @@ record, grace, *children = sys.argv[1:]
 boss = supervisor.Supervisor(
     say=lambda name, line: print(f"{name}|{line}"),
     record=pathlib.Path(record),
+    log_dir=pathlib.Path(record).parent,
     grace_seconds=float(grace),
 )
 for number, code in enumerate(children):

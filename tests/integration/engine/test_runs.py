@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from engine import artifacts, dead_letters, lanes, leases, runs, selectors
 from engine.errors import InputInvalidError, StateConflictError, UnknownAutomationError
 from engine.models import DeadLetter, Lease, OutboxEvent, Run, RunEvent, StepRun
 from tests.eventually import eventually
+
+if TYPE_CHECKING:
+    import uuid
 
 
 def start(automation: str, **values) -> uuid.UUID:

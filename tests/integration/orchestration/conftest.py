@@ -6,12 +6,10 @@ import threading
 from datetime import timedelta
 
 import pytest
-from celery import current_app
 from django.conf import settings
 from django.db import connections
 from django.db.models import F
 
-from config.celery import broker_url
 from departments import sync
 from engine import runs
 from engine.models import Run, StepRun
@@ -32,10 +30,8 @@ def catalog(transactional_db):
 @pytest.fixture
 def platform(catalog, broker):
     """An empty Redis, an empty database with the catalog, and a publisher that starts afresh."""
-    publisher.publisher.close()
     publisher.publisher._closed_until = 0.0
-    yield broker
-    publisher.publisher.close()
+    return broker
 
 
 @pytest.fixture
@@ -44,10 +40,8 @@ def redis_elsewhere(monkeypatch):
     original = settings.REDIS_URL
 
     def point(url: str) -> None:
-        publisher.publisher.close()
         publisher.publisher._closed_until = 0.0
         monkeypatch.setattr(settings, "REDIS_URL", url)
-        current_app.conf.broker_url = current_app.conf.broker_write_url = broker_url(url)
 
     yield point
     point(original)

@@ -341,6 +341,26 @@ def test_platform__survives_the_loss_of_all_of_redis_under_way(started, platform
 
 
 @pytest.mark.slow
+def test_platform__survives_the_loss_of_every_database_session(started, platform):
+    manager(started)
+    worker(started)
+    found = [
+        runs.submit(
+            automation="lab.squares", input={"count": 40, "seconds": 0.02}, trigger="command"
+        )
+        for _ in range(5)
+    ]
+    eventually(lambda: StepRun.objects.filter(state="succeeded").count() > 5, within=20)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    for one in found:
+        eventually(lambda one=one: state(one.run_id) == "succeeded", within=15)
+
+
+@pytest.mark.slow
 def test_worker__a_stopped_worker_gives_its_messages_back(started, platform, tmp_path):
     hands = worker(started, queues="lab")
     path = folder(tmp_path)

@@ -85,7 +85,7 @@ def test_checksum__follows_the_graph_and_the_input():
         (lambda inp: price.partial(buyer="x").map(line=inp.buyer), ["'price'", "line", "no list"]),
         (lambda inp: price.partial(buyer="x").map(line=add(prices=[1])), ["'price'", "no list"]),
         (lambda inp: add([1]), ["by name"]),
-        (lambda inp: [x for x in inp.lines], ["map"]),
+        (lambda inp: list(inp.lines), ["map"]),
         (lambda inp: add(prices=[1]) if inp.buyer else None, ["inside a step"]),
         (lambda inp: None, ["calls no step"]),
         (lambda inp: inp.lines if ship(order=inp) else None, ["inside a step"]),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from departments.catalog.finance import analysis, cashflow
+from departments.catalog.finance import analysis, blocks, cashflow, report_html
 from engine.authoring import StepError
 from tests.unit.finance import exports
 from tests.unit.finance.exports import Entry, Variant
@@ -233,6 +233,28 @@ def test_html__texts_of_the_statement_stay_texts():
     assert not {"script", "img", "link", "iframe"} & set(parsed.tags)
     assert not [n for n, _ in parsed.attributes if n.startswith("on") or n == "style"]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_html__every_kind_of_block_escapes():
+    table = blocks.Table(EVIL, [blocks.Column(EVIL)] * 2, [blocks.Row([EVIL, EVIL])])
+    parts = [blocks.Prose(EVIL), blocks.Notes([(EVIL, EVIL)]), table]
+    chart = blocks.Chart(f'"{EVIL}', lambda *_: "<svg ></svg>")
+    figure = blocks.Figure(EVIL, EVIL, EVIL)
+    page = report_html.page(
+        blocks.Report(
+            title=EVIL,
+            subtitle=EVIL,
+            notice=EVIL,
+            figures=[figure],
+            summary=[EVIL],
+            sections=[blocks.Section("s", EVIL, [*parts, chart])],
+            footer=EVIL,
+        )
+    ).decode()
+
+    assert "<script" not in page
+    assert "<img" not in page
+    assert page.count("&lt;script&gt;") == 22
 
 
 def test_html__loads_nothing_and_matches_its_own_policy(sample):

@@ -153,6 +153,7 @@ def test_read__amount_as_banks_write_it(cell, amount):
         ("(5.00", "not an amount"),
         ("1e5", "not an amount"),
         ("NaN", "not an amount"),
+        ("1" * 200_000, "not an amount"),
         ("9999999999999999.00", "too large"),
         ('"1,5"', "not fit"),
     ],

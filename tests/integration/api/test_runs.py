@@ -1,0 +1,252 @@
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from datetime import UTC, datetime, timedelta
+
+from engine.models import Artifact, Run
+
+SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
+
+
+@pytest.fixture
+def run(api, line):
+    return api.send("/runs", SQUARES).json()
+
+
+def test_start__answers_201_with_location_and_progress(api, line):
+    response = api.send("/runs", SQUARES)
+    body = response.json()
+    assert response.status_code == 201
+    assert response["Location"] == f"/runs/{body['id']}"
+    assert body["state"] == "pending"
+    assert body["progress"]["total"] == 3
+    assert (body["trigger"], body["created_by"]) == ("api", "tester")
+
+
+def test_start__with_a_used_dedupe_key_answers_200_with_the_same_run(api, line):
+    first = api.send("/runs", {**SQUARES, "dedupe_key": "k"})
+    second = api.send("/runs", {**SQUARES, "dedupe_key": "k"})
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["id"] == second.json()["id"]
+
+
+def test_run__after_its_end_shows_output_steps_and_events(api, line, run):
+    line.work()
+    body = api.get(f"/runs/{run['id']}").json()
+    assert (body["state"], body["output"], body["progress"]["percent"]) == ("succeeded", 1, 100.0)
+    steps = api.get(f"/runs/{run['id']}/steps").json()["results"]
+    assert {step["state"] for step in steps} == {"succeeded"}
+    kinds = [e["kind"] for e in api.get(f"/runs/{run['id']}/events").json()["results"]]
+    assert kinds[0] == "run.submitted"
+    assert "run.completed" in kinds or "run.succeeded" in kinds
+    assert api.get(f"/runs/{run['id']}/why").json()["results"] == []
+
+
+BAD_BODIES = {
+    "half json": b"{",
+    "a list": b"[]",
+    "no utf-8": b"\xff\xfe",
+    "nan": b'{"automation":"lab.squares","input":{"count":NaN}}',
+    "huge float": b'{"automation":"lab.squares","input":{"count":1e999}}',
+    "endless digits": b'{"automation":"lab.squares","input":{"count":' + b"9" * 5000 + b"}}",
+    "huge int": b'{"automation":"lab.squares","input":{"count":' + b"9" * 400 + b"}}",
+    "nul": b'{"automation":"lab.squares","input":{"count":"\\u0000"}}',
+    "nul in a key": b'{"automation":"lab.squares","input":{"\\u0000":1}}',
+    "half a surrogate": b'{"automation":"lab.squares","dedupe_key":"\\ud800"}',
+    "bottomless": b"[" * 100_000,
+    "deep": b'{"automation":"lab.squares","input":{"count":' + b"[" * 200 + b"]" * 200 + b"}}",
+    "unknown field": b'{"automation":"lab.squares","colour":1}',
+    "unknown input field": b'{"automation":"lab.squares","input":{"colour":1}}',
+    "no automation": b"{}",
+    "unknown automation": b'{"automation":"no.such"}',
+    "nul automation": b'{"automation":"\\u0000"}',
+    "far priority": b'{"automation":"lab.squares","priority":99999999999999999999}',
+    "tags no list": b'{"automation":"lab.squares","tags":"a"}',
+    "long key": b'{"automation":"lab.squares","dedupe_key":"' + b"k" * 256 + b'"}',
+    "empty key": b'{"automation":"lab.squares","dedupe_key":""}',
+    "deadline before year one": b'{"automation":"lab.squares",'
+    b'"deadline_at":"0001-01-01T00:00:00+14:00"}',
+    "deadline past": b'{"automation":"lab.squares","deadline_at":"2020-01-01T00:00:00Z"}',
+    "deadline without offset": b'{"automation":"lab.squares","deadline_at":"2999-01-01T00:00:00"}',
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_start__refuses_a_bad_body_and_stores_nothing(api, line, name):
+    response = api.post("/runs", data=BAD_BODIES[name], content_type="application/json")
+    assert response.status_code == 400, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert body["code"]
+    assert body["detail"]
+    assert body["request_id"] == response["X-Request-ID"]
+    assert not Run.objects.exists()
+
+
+def test_start__names_each_field_at_fault(api, line):
+    response = api.send("/runs", {"automation": "lab.squares", "input": {"count": -1, "x": 1}})
+    pointers = {error["pointer"] for error in response.json()["errors"]}
+    assert pointers == {"/input/count", "/input/x"}
+
+
+def test_start__refuses_a_body_above_the_limit(api, line, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    response = api.send("/runs", {**SQUARES, "dedupe_key": "k" * 200})
+    assert response.status_code == 413
+
+
+def test_start__takes_a_form_with_its_files(api, line):
+    field = "ledger"
+    response = api.post(
+        "/runs",
+        data={
+            "automation": "finance.cashflow_report",
+            "input": json.dumps({"title": "Mine"}),
+            field: SimpleUploadedFile("bänk.csv", b"a;b\n", "text/csv"),
+        },
+    )
+    assert response.status_code == 201, response.content
+    given = response.json()["input"]
+    assert given["title"] == "Mine"
+    assert (given[field]["name"], given[field]["size"]) == ("bänk.csv", 4)
+
+
+@pytest.mark.parametrize("field", ["nothing", "input"])
+def test_start__with_a_file_for_no_field_stores_nothing(api, line, field):
+    file = SimpleUploadedFile("a.csv", b"x")
+    response = api.post("/runs", data={"automation": "finance.cashflow_report", field: file})
+    assert response.status_code == 400, response.content
+    assert not Artifact.objects.exists()
+
+
+def test_start__as_a_broken_form_is_400(api, line):
+    for content_type in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = api.post("/runs", data=b"--x\r\nfoo", content_type=content_type)
+        assert response.status_code == 400
+
+
+def test_list__pages_by_keyset_without_gap_or_double(api, line):
+    started = [api.send("/runs", SQUARES).json()["id"] for _ in range(5)]
+    found, address = [], "/runs?limit=2"
+    while address:
+        body = api.get(address).json()
+        found += [run["id"] for run in body["results"]]
+        address = body["next"]
+    assert found == list(reversed(started))
+
+
+def test_list__filters(api, line, run):
+    def number(query):
+        return len(api.get(f"/runs?{query}").json()["results"])
+
+    assert number("state=pending&department=lab&automation=lab.squares") == 1
+    assert number("state=failed") == 0
+    assert number("department=finance") == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=201", "limit=x", "limit=1&limit=2", "colour=red", "before=1", "state=odd",
+     "department=%00", "before=%00", "limit=" + "9" * 5000],
+)
+def test_list__refuses_a_bad_query(api, line, query):
+    response = api.get(f"/runs?{query}")
+    assert response.status_code == 400
+    assert response.json()["errors"]
+
+
+@pytest.mark.parametrize("identity", ["x", "%00", "0" * 32, "1/../2", "é"])
+@pytest.mark.parametrize("tail", ["", "/steps", "/events", "/artifacts", "/why"])
+def test_run__that_does_not_exist_is_404(api, line, identity, tail):
+    response = api.get(f"/runs/{identity}{tail}")
+    assert response.status_code == 404
+    assert response.json()["code"] == "not_found"
+
+
+def test_steering__goes_through_and_is_recorded(api, line, run):
+    address = f"/runs/{run['id']}"
+    assert api.post(f"{address}/pause").json()["state"] == "paused"
+    assert api.send(f"{address}/resume").json()["state"] in {"pending", "running"}
+    assert api.post(f"{address}/cancel").json()["state"] == "cancelled"
+    events = api.get(f"{address}/events").json()["results"]
+    assert {e["actor"] for e in events if e["kind"] in {"run.paused", "run.resumed"}} == {"tester"}
+
+
+def test_steering__that_is_not_legal_answers_409_with_the_run_as_it_is(api, line, run):
+    api.post(f"/runs/{run['id']}/cancel")
+    for verb in ("cancel", "pause", "resume"):
+        response = api.post(f"/runs/{run['id']}/{verb}")
+        assert response.status_code == 409
+        assert response.json()["code"] == "state_conflict"
+        assert response.json()["current"]["state"] == "cancelled"
+
+
+def test_why__tells_of_a_paused_department(api, line, run):
+    assert api.post("/departments/lab/pause").json()["paused"] is True
+    codes = {w["reason_code"] for w in api.get(f"/runs/{run['id']}/why").json()["results"]}
+    assert "department_paused" in codes
+    assert api.post("/departments/lab/resume").json()["paused"] is False
+
+
+def test_departments__show_their_open_work(api, line, run):
+    found = {d["slug"]: d for d in api.get("/departments").json()["results"]}
+    assert found["lab"]["open_runs"] == {"pending": 1}
+    assert api.get("/departments/lab").json() == found["lab"]
+    assert api.post("/departments/none/pause").status_code == 404
+
+
+def test_automation__shows_its_input_schema_and_graph(api, line):
+    names = {row["name"] for row in api.get("/automations").json()["results"]}
+    assert {"lab.squares", "finance.cashflow_report"} <= names
+    body = api.get("/automations/lab.squares").json()
+    assert "count" in body["input_schema"]["properties"]
+    assert [(n["key"], n["mapped"], n["after"]) for n in body["graph"]["nodes"]] == [
+        ("numbers", False, []), ("square", True, ["numbers"]), ("total", False, ["square"]),
+    ]
+    assert api.get("/automations/no.such").status_code == 404
+
+
+def test_artifact__is_an_attachment_that_can_run_nothing(api, line, db):
+    from engine import artifacts  # noqa: PLC0415 - models need settings
+
+    artifacts.store(name='a"\r\nX: y.html', content=b"<script>", media_type="text/html")
+    row = Artifact.objects.get()
+    response = api.get(f"/artifacts/{row.pk}")
+    assert b"".join(response.streaming_content) == b"<script>"
+    assert response["Content-Disposition"].startswith("attachment")
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Content-Security-Policy"].startswith("sandbox")
+    assert api.get(f"/artifacts/{row.pk}", HTTP_IF_NONE_MATCH=response["ETag"]).status_code == 304
+
+
+def test_dead_letters__are_listed_and_requeued_once(api, line, tmp_path):
+    body = {"automation": "lab.fragile", "input": {"folder": str(tmp_path)}}
+    run = api.send("/runs", body).json()
+    line.work()
+    letter = api.get("/dead-letters?state=open").json()["results"][0]
+    assert (letter["run_id"], letter["error"]["code"]) == (run["id"], "broken")
+    (tmp_path / "mended").touch()
+    assert api.post(f"/dead-letters/{letter['id']}/requeue").json()["state"] == "requeued"
+    again = api.post(f"/dead-letters/{letter['id']}/discard")
+    assert (again.status_code, again.json()["current"]["state"]) == (409, "requeued")
+    line.work()
+    assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("identity", ["0", "-1", "x", "9" * 30, "%00", "²"])
+def test_dead_letter__that_does_not_exist_is_404(api, line, identity):
+    assert api.get(f"/dead-letters/{identity}").status_code == 404
+    assert api.post(f"/dead-letters/{identity}/requeue").status_code == 404
+
+
+def test_unknown_path__is_a_problem_too(api, db):
+    response = api.get("/nope", HTTP_X_REQUEST_ID="my-id")
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.json()["request_id"] == response["X-Request-ID"] == "my-id"
+
+
+def test_deadline__ahead_is_kept(api, line):
+    ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert api.send("/runs", {**SQUARES, "deadline_at": ahead}).json()["deadline_at"]
