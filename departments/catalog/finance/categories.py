@@ -16,18 +16,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from departments.catalog.finance import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 OTHER_INCOME = "Sales and other income"
 UNCATEGORISED = "Uncategorised"
+INSIDE_FROM_LETTERS = 7
 
-#: Category -> keywords, folded (lower case, no accents). A keyword matches at the start of a word;
-#: with a dot at its end it must be the whole word. The first matching line wins.
+#: Category -> keywords, folded (lower case, no accents). A keyword matches at the start of a word,
+#: from seven letters on also inside (German compounds: Hofmolkerei); with a dot at its end it must
+#: be the whole word. The first matching line wins: advisers stand before taxes (Steuerberater).
 SPENDING: dict[str, str] = {
     "Payroll": ("lohn|gehalt|salary|salaries|payroll|wages|personalkosten|minijob|nomina|salaire"),
     "Social security": (
         "krankenkasse|aok|barmer|techniker krankenkasse|dak.|knappschaft|sozialversicherung|"
         "berufsgenossenschaft|bgn.|pension contribution|urssaf|social security"
+    ),
+    "Advisers and fees": (
+        "steuerberat|stb.|rechtsanwalt|kanzlei|notar|beratung|consult|lawyer|solicitor|"
+        "attorney|accountant|wirtschaftsprufer|honorar"
     ),
     "Taxes and duties": (
         "finanzamt|umsatzsteuer|lohnsteuer|gewerbesteuer|koerperschaftsteuer|"
@@ -52,14 +58,14 @@ SPENDING: dict[str, str] = {
         "telekom|vodafone|telefonica|o2.|1 1.|1und1|ionos|internet|mobilfunk|t mobile|"
         "verizon|at t.|comcast|swisscom|sunrise|a1.|hetzner|hosting|domain"
     ),
+    "Advertising": (
+        "google ads|meta ads|facebook|instagram|werbung|anzeige|marketing|advertising|"
+        "mailchimp|druckerei|flyer|linkedin|vistaprint"
+    ),
     "Software and subscriptions": (
         "microsoft|google|adobe|apple|aws.|amazon web services|github|slack|zoom.|dropbox|"
         "datev|lexware|lexoffice|sevdesk|xero|quickbooks|intuit|shopify|canva|notion|"
         "atlassian|software|saas|spotify|netflix|subscription|abo.|abonnement|openai"
-    ),
-    "Advertising": (
-        "google ads|meta ads|facebook|instagram|werbung|anzeige|marketing|advertising|"
-        "mailchimp|druckerei|flyer|linkedin|vistaprint"
     ),
     "Loans and interest": (
         "darlehen|kredit|tilgung|loan|mortgage|zinsen|sollzins|interest|kfw.|leasing|pret."
@@ -68,10 +74,6 @@ SPENDING: dict[str, str] = {
         "kontofuhrung|kontofuehrung|entgelt|gebuhr|gebuehr|fee.|fees.|bank charge|"
         "rechnungsabschluss|sumup|paypal fee|stripe|zettle|kartenabrechnung|buchungsposten|"
         "commission|concardis|nexi"
-    ),
-    "Advisers and fees": (
-        "steuerberat|stb.|rechtsanwalt|kanzlei|notar|beratung|consult|lawyer|solicitor|"
-        "attorney|accountant|wirtschaftsprufer|honorar"
     ),
     "Goods and materials": (
         "rohkaffee|kaffee|coffee|wareneinkauf|lieferant|grosshandel|metro.|wholesale|"
@@ -169,17 +171,24 @@ class Categoriser:
         return OTHER_INCOME if incoming else UNCATEGORISED
 
 
-def _pattern(words: Sequence[str]) -> re.Pattern[str]:
-    alternatives = (
-        re.escape(word[:-1]) + r"\b" if word.endswith(".") else re.escape(word)
-        for word in words
-        if word
-    )
-    return re.compile(rf"\b(?:{'|'.join(alternatives)})")
+def _pattern(words: Iterable[str], *, inside_from: int | None = None) -> re.Pattern[str]:
+    """Compile keywords; those of at least `inside_from` letters match inside words too."""
+    alternatives = []
+    for word in filter(None, words):
+        if word.endswith("."):
+            alternatives.append(rf"\b{re.escape(word[:-1])}\b")
+        elif inside_from is not None and len(word) >= inside_from:
+            alternatives.append(re.escape(word))
+        else:
+            alternatives.append(rf"\b{re.escape(word)}")
+    return re.compile("|".join(alternatives))
 
 
 def _compiled(table: dict[str, str]) -> _Table:
-    return tuple((category, _pattern(words.split("|"))) for category, words in table.items())
+    return tuple(
+        (category, _pattern(words.split("|"), inside_from=INSIDE_FROM_LETTERS))
+        for category, words in table.items()
+    )
 
 
 _SPENDING = _compiled(SPENDING)
