@@ -1,4 +1,4 @@
-"""One running platform per module; what it leaves behind is a failure."""
+"""One running platform for all modules; what it leaves behind is a failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.stack import Stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack():
     """The platform, started by `manage.py up` with the lab's steps in its catalog."""
     with tempfile.TemporaryDirectory(prefix="abe-acc-") as folder:

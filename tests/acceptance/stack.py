@@ -101,6 +101,13 @@ class Stack:
         except httpx.HTTPError:
             return False
 
+    def answers(self) -> bool:
+        """Tell whether web answers at all."""
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def stop(self, how: signal.Signals = signal.SIGINT, within: float = 60) -> int:
         """Ask it to end; return the exit code."""
         assert self.process is not None

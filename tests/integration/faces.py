@@ -8,6 +8,8 @@ from django.conf import settings
 from django.test import Client
 
 from engine.access import tokens
+from engine.models import StepRun
+from tests.eventually import eventually
 
 ALL = ("runs.*", "departments.*", "dead_letters.*", "artifacts.*")
 
@@ -37,3 +39,15 @@ class ApiClient(Client):
 
     def send(self, path, body=None):
         return self.post(path, data={} if body is None else body, content_type="application/json")
+
+
+def work(line):
+    """Be worker and manager until nothing moves any more."""
+    moving = ["ready", "queued", "running", "retry_wait"]
+
+    def quiet():
+        line.deliver()
+        line.manage()
+        return not line.messages and not StepRun.objects.filter(state__in=moving).exists()
+
+    eventually(quiet, within=10, what="the line to be quiet")

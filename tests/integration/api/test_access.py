@@ -8,19 +8,25 @@ from tests.integration.faces import ApiClient, token
 
 pytestmark = pytest.mark.django_db
 
-OPEN = {"livez", "readyz", "health", "health-manager", "metrics", "openapi", "docs",
-        "auth-token", "auth-refresh"}
+OPEN = {
+    "livez",
+    "readyz",
+    "health",
+    "health-manager",
+    "metrics",
+    "openapi",
+    "docs",
+    "auth-token",
+    "auth-refresh",
+}
 
 
 def test_every_route__needs_a_token_unless_it_is_listed_as_open(client):
-    for pattern in get_resolver().reverse_dict.getlist(None) or []:
-        assert pattern
-    for name, found in [
-        (name, get_resolver().reverse_dict[name])
-        for name in get_resolver().reverse_dict
-        if isinstance(name, str) and name not in OPEN
-    ]:
-        path = "/" + found[0][0][0].replace("%(", "").replace(")s", "")
+    routes = get_resolver().reverse_dict
+    names = [name for name in routes if isinstance(name, str) and name not in OPEN]
+    assert len(names) > 15
+    for name in names:
+        path = "/" + routes[name][0][0][0].replace("%(", "").replace(")s", "")
         for method in ("get", "post"):
             response = getattr(client, method)(path)
             assert response.status_code in {401, 405}, (method, path, response.status_code)
@@ -133,8 +139,14 @@ def test_refresh_token__opens_nothing_by_itself(api):
 def test_openapi__names_every_contract_path(client):
     body = json.loads(client.get("/openapi.json").content)
     assert body["openapi"].startswith("3.1")
-    for path in ("/runs", "/runs/{run_id}/why", "/departments/{slug}/pause", "/auth/token",
-                 "/automations/{name}", "/dead-letters/{dead_letter_id}/requeue"):
+    for path in (
+        "/runs",
+        "/runs/{run_id}/why",
+        "/departments/{slug}/pause",
+        "/auth/token",
+        "/automations/{name}",
+        "/dead-letters/{dead_letter_id}/requeue",
+    ):
         assert path in body["paths"]
 
 

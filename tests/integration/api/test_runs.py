@@ -1,10 +1,11 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from datetime import UTC, datetime, timedelta
 
 from engine.models import Artifact, Run
+from tests.integration.faces import work
 
 SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
 
@@ -32,7 +33,7 @@ def test_start__with_a_used_dedupe_key_answers_200_with_the_same_run(api, line):
 
 
 def test_run__after_its_end_shows_output_steps_and_events(api, line, run):
-    line.work()
+    work(line)
     body = api.get(f"/runs/{run['id']}").json()
     assert (body["state"], body["output"], body["progress"]["percent"]) == ("succeeded", 1, 100.0)
     steps = api.get(f"/runs/{run['id']}/steps").json()["results"]
@@ -147,8 +148,18 @@ def test_list__filters(api, line, run):
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=201", "limit=x", "limit=1&limit=2", "colour=red", "before=1", "state=odd",
-     "department=%00", "before=%00", "limit=" + "9" * 5000],
+    [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "limit=1&limit=2",
+        "colour=red",
+        "before=1",
+        "state=odd",
+        "department=%00",
+        "before=%00",
+        "limit=" + "9" * 5000,
+    ],
 )
 def test_list__refuses_a_bad_query(api, line, query):
     response = api.get(f"/runs?{query}")
@@ -202,7 +213,9 @@ def test_automation__shows_its_input_schema_and_graph(api, line):
     body = api.get("/automations/lab.squares").json()
     assert "count" in body["input_schema"]["properties"]
     assert [(n["key"], n["mapped"], n["after"]) for n in body["graph"]["nodes"]] == [
-        ("numbers", False, []), ("square", True, ["numbers"]), ("total", False, ["square"]),
+        ("numbers", False, []),
+        ("square", True, ["numbers"]),
+        ("total", False, ["square"]),
     ]
     assert api.get("/automations/no.such").status_code == 404
 
@@ -223,14 +236,14 @@ def test_artifact__is_an_attachment_that_can_run_nothing(api, line, db):
 def test_dead_letters__are_listed_and_requeued_once(api, line, tmp_path):
     body = {"automation": "lab.fragile", "input": {"folder": str(tmp_path)}}
     run = api.send("/runs", body).json()
-    line.work()
+    work(line)
     letter = api.get("/dead-letters?state=open").json()["results"][0]
     assert (letter["run_id"], letter["error"]["code"]) == (run["id"], "broken")
     (tmp_path / "mended").touch()
     assert api.post(f"/dead-letters/{letter['id']}/requeue").json()["state"] == "requeued"
     again = api.post(f"/dead-letters/{letter['id']}/discard")
     assert (again.status_code, again.json()["current"]["state"]) == (409, "requeued")
-    line.work()
+    work(line)
     assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
 
 

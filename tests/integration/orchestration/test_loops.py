@@ -396,6 +396,29 @@ def test_dead_letters__are_announced_once(platform, submitted):
     assert dead_letters.notify(dead_letter_id=10**9) is False
 
 
+def test_outbox__a_bell_that_was_lost_rings_again(platform, stop, submitted):
+    letter = DeadLetter.objects.create(
+        run_id=submitted,
+        step_run=first_step(submitted),
+        department="lab",
+        automation="lab.squares",
+        step="lab.numbers",
+        map_index=-1,
+        error_code="broken",
+        attempts=3,
+        crashes=0,
+        created_at="2026-01-01T00:00:00Z",
+    )
+    Outbox(stop=stop).turn()
+    assert streams.depth("dead_letter") == 1
+    Outbox(stop=stop).turn()
+    assert streams.depth("dead_letter") == 1, "one still waits"
+    platform.flushall()
+    dead_letters.notify(dead_letter_id=letter.pk)
+    Outbox(stop=stop).turn()
+    assert streams.depth("dead_letter") == 0
+
+
 def test_streams_status__lag_and_backlog_on_any_redis(platform):
     streams.ensure_group()
     for _ in range(3):

@@ -1,0 +1,160 @@
+import re
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from engine import artifacts, runs, selectors
+from engine.models import Artifact, DeadLetter, Lane, Run
+from tests.integration.faces import work
+
+
+def submit(name="lab.squares", **given):
+    return runs.submit(automation=name, input=given, trigger="api", created_by="ann").run_id
+
+
+@pytest.fixture
+def letter(operator, line, tmp_path):
+    submit("lab.fragile", folder=str(tmp_path))
+    work(line)
+    return DeadLetter.objects.get()
+
+
+def test_every_list__opens_for_an_operator_and_counts_no_big_table(operator, line):
+    for _ in range(3):
+        submit()
+    work(line)
+    for model in admin.site._registry:
+        if model._meta.app_label not in {"engine", "departments", "auth"}:
+            continue
+        address = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert operator.get(address).status_code == 200, address
+        if model._meta.app_label != "engine":
+            continue
+        counts = [q["sql"] for q in queries if "COUNT(*)" in q["sql"]]
+        assert all("LIMIT" in sql for sql in counts), counts
+
+
+def test_every_page__opens_and_offers_no_form(operator, line, letter):
+    for model in (Run, DeadLetter):
+        row = model.objects.first()
+        address = f"/admin/engine/{model._meta.model_name}/{row.pk}/change/"
+        page = operator.get(address).content.decode()
+        assert 'name="_save"' not in page
+        assert operator.get(f"/admin/engine/{model._meta.model_name}/add/").status_code == 403
+    assert operator.get("/admin/departments/automation/lab.squares/change/").status_code == 200
+    assert operator.get("/admin/departments/department/lab/change/").status_code == 200
+
+
+def test_run_page__shows_state_steps_files_and_escapes(operator, line):
+    run_id = submit("finance.cashflow_report", title="<script>alert(1)</script>")
+    page = operator.get(f"/admin/engine/run/{run_id}/change/").content.decode()
+    assert "pending" in page
+    assert "read_ledger" in page
+    assert "<script>alert(1)" not in page
+    assert operator.get("/admin/engine/run/nonsense/change/").status_code == 404
+
+
+def test_run_page__offers_only_legal_acts(operator, line):
+    run_id = submit()
+    address = f"/admin/engine/run/{run_id}"
+
+    def verbs():
+        page = operator.get(f"{address}/change/").content.decode()
+        return set(re.findall(r"/act/(\w+)", page))
+
+    assert verbs() == {"pause", "cancel"}
+    operator.post(f"{address}/act/pause")
+    assert verbs() == {"resume", "cancel"}
+    operator.post(f"{address}/act/cancel")
+    assert verbs() == set()
+    assert selectors.run(run_id=run_id).state == "cancelled"
+
+
+def test_run_act__that_is_not_legal_says_so_and_changes_nothing(operator, line):
+    run_id = submit()
+    page = operator.post(f"/admin/engine/run/{run_id}/act/resume", follow=True).content.decode()
+    assert "cannot resume" in page
+    assert selectors.run(run_id=run_id).state == "pending"
+    assert operator.get(f"/admin/engine/run/{run_id}/act/cancel").status_code == 405
+
+
+def test_list_action__steers_the_selected_runs(operator, line):
+    chosen, other = submit(), submit()
+    operator.post(
+        "/admin/engine/run/", {"action": "cancel_selected", "_selected_action": [str(chosen)]}
+    )
+    assert selectors.run(run_id=chosen).state == "cancelled"
+    assert selectors.run(run_id=other).state == "pending"
+
+
+def test_onlooker__sees_and_does_nothing(onlooker, line):
+    run_id = submit()
+    page = onlooker.get(f"/admin/engine/run/{run_id}/change/").content.decode()
+    assert "/act/" not in page
+    assert onlooker.post(f"/admin/engine/run/{run_id}/act/cancel").status_code == 403
+    onlooker.post(
+        "/admin/engine/run/", {"action": "cancel_selected", "_selected_action": [str(run_id)]}
+    )
+    assert selectors.run(run_id=run_id).state == "pending"
+
+
+def test_dead_letter__is_requeued_from_its_page(operator, letter, line, tmp_path):
+    (tmp_path / "mended").touch()
+    assert (
+        "Requeue" in operator.get(f"/admin/engine/deadletter/{letter.pk}/change/").content.decode()
+    )
+    operator.post(f"/admin/engine/deadletter/{letter.pk}/act/requeue")
+    work(line)
+    assert selectors.run(run_id=letter.run_id).state == "succeeded"
+
+
+def test_dead_letter__is_discarded_by_list_action(operator, letter):
+    operator.post(
+        "/admin/engine/deadletter/",
+        {"action": "discard_selected", "_selected_action": [str(letter.pk)]},
+    )
+    letter.refresh_from_db()
+    assert (letter.state, letter.resolved_by) == ("discarded", "operator")
+
+
+def test_department__is_paused_and_resumed_by_list_action(operator, line):
+    for verb, paused in (("pause", True), ("resume", False)):
+        operator.post(
+            "/admin/departments/department/",
+            {"action": f"{verb}_selected", "_selected_action": ["lab"]},
+        )
+        assert Lane.objects.get(slug="lab").paused is paused
+
+
+def test_dashboard__tells_the_state_of_the_business(operator, letter):
+    page = operator.get("/admin/").content.decode()
+    assert "Laboratory" in page
+    assert "abe-alarm" in page
+    assert "The folder is not mended yet." in page
+
+
+def test_dashboard__without_permission_shows_no_run(client, line, django_user_model):
+    client.force_login(django_user_model.objects.create_user("x", "", "pw", is_staff=True))
+    page = client.get("/admin/").content.decode()
+    assert "Can view run" in page
+
+
+def test_download__is_for_those_who_may_see_files(operator, line, client):
+    artifacts.store(name="a.txt", content=b"hello", media_type="text/plain")
+    address = f"/admin/engine/artifact/{Artifact.objects.get().pk}/download"
+    response = operator.get(address)
+    assert b"".join(response.streaming_content) == b"hello"
+    assert response["Content-Security-Policy"].startswith("sandbox")
+    operator.logout()
+    assert operator.get(address).status_code == 302
+
+
+def test_pages__load_nothing_from_elsewhere(operator, letter):
+    for address in ("/admin/", "/admin/engine/run/", f"/admin/engine/run/{letter.run_id}/change/"):
+        page = operator.get(address).content.decode()
+        assert not re.findall(r"""(?:src|href)=["']https?://""", page)
