@@ -1,4 +1,4 @@
-"""What travels over the broker: task names, their keyword arguments (ids only), and the envelope."""
+"""What travels over the broker: task names, keyword arguments (ids only), and the envelope."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import uuid
+from functools import lru_cache
 from typing import Any
 
 EXECUTE = "orchestration.execute"
@@ -15,6 +16,8 @@ NOTIFY_DEAD_LETTER = "orchestration.notify_dead_letter"
 
 #: `repr` of the arguments in Celery's headers: nobody reads it.
 NO_REPR = "-"
+#: Marks in the template; no name of a task or queue contains them.
+_ID, _BODY = "<id>", "<body>"
 _HOST = socket.gethostname()
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -24,17 +27,26 @@ def encode(task: str, kwargs: dict[str, Any], *, queue: str) -> str:
 
     The order of keys and every value are Celery's own; a test compares them at each upgrade.
     """
-    task_id = str(uuid.uuid4())
     body = json.dumps([[], kwargs, _EMBED]).encode()
+    return (
+        _template(task, queue, os.getpid())
+        .replace(_ID, str(uuid.uuid4()))
+        .replace(_BODY, base64.b64encode(body).decode())
+    )
+
+
+@lru_cache(maxsize=256)
+def _template(task: str, queue: str, pid: int) -> str:
+    """Return the envelope with marks where id and body go: all else is the same each time."""
     return json.dumps(
         {
-            "body": base64.b64encode(body).decode(),
+            "body": _BODY,
             "content-encoding": "utf-8",
             "content-type": "application/json",
             "headers": {
                 "lang": "py",
                 "task": task,
-                "id": task_id,
+                "id": _ID,
                 "shadow": None,
                 "eta": None,
                 "expires": None,
@@ -42,18 +54,18 @@ def encode(task: str, kwargs: dict[str, Any], *, queue: str) -> str:
                 "group_index": None,
                 "retries": 0,
                 "timelimit": [None, None],
-                "root_id": task_id,
+                "root_id": _ID,
                 "parent_id": None,
                 "argsrepr": NO_REPR,
                 "kwargsrepr": NO_REPR,
-                "origin": f"gen{os.getpid()}@{_HOST}",
+                "origin": f"gen{pid}@{_HOST}",
                 "ignore_result": True,
                 "replaced_task_nesting": 0,
                 "stamped_headers": None,
                 "stamps": {},
             },
             "properties": {
-                "correlation_id": task_id,
+                "correlation_id": _ID,
                 # There is no result backend to reply to.
                 "reply_to": "",
                 "argsrepr": NO_REPR,
@@ -62,7 +74,7 @@ def encode(task: str, kwargs: dict[str, Any], *, queue: str) -> str:
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": 0,
                 "body_encoding": "base64",
-                "delivery_tag": task_id,
+                "delivery_tag": _ID,
             },
         }
     )

@@ -34,7 +34,7 @@ class BrokerAwayError(Exception):
 class Publisher:
     """Append encoded Celery messages to the lists that workers pop from.
 
-    Not through `apply_async`: that costs six times the CPU (README), and its connections are made
+    Not through `apply_async`: that costs four times the CPU (README), and its connections are made
     for consumers, who must wait. A test compares every message with Celery's own, key by key.
     Threads share the client's pool; a forked child gets new connections by itself.
     """

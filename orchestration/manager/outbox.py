@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.db.models.functions import Now
+
 from engine import outbox
-from orchestration import publisher, streams
+from engine.models import DeadLetter
+from orchestration import publisher, routing, streams
 from orchestration.manager.loop import Loop
 
 if TYPE_CHECKING:
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Events per transaction and round trip.
 BATCH = 500
+#: How often, and after how long, an announcement that was lost with Redis is made again, seconds.
+RING_EVERY_SECONDS = 30.0
 DEAD_LETTER_CREATED = "dead_letter.created"
 
 
@@ -25,9 +32,26 @@ class Outbox(Loop):
     name = "outbox"
     interval = 0.25
 
+    _rang_at = 0.0
+
     def tick(self) -> bool:
-        """Relay a batch."""
+        """Relay a batch; now and then look for dead letters whose announcement got lost."""
+        if time.monotonic() - self._rang_at > RING_EVERY_SECONDS:
+            self._rang_at = time.monotonic()
+            ring_again()
         return outbox.relay(limit=BATCH, send=send) == BATCH
+
+
+def ring_again() -> None:
+    """Announce dead letters nobody was told of, when no announcement waits any more."""
+    silent = DeadLetter.objects.filter(
+        state="open",
+        notified_at__isnull=True,
+        created_at__lt=Now() - timedelta(seconds=RING_EVERY_SECONDS),
+    )
+    found = list(silent.order_by("id").values_list("pk", flat=True)[:BATCH])
+    if found and streams.depth(routing.DEAD_LETTER) == 0:
+        publisher.publisher.notify_dead_letters(found)
 
 
 def send(events: Sequence[OutboxEvent]) -> None:
