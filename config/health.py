@@ -68,6 +68,13 @@ def _rows(statement: Any, *arguments: Any) -> list[tuple[Any, ...]]:
         raise
 
 
+def _release() -> None:
+    """Close this thread's connection."""
+    connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
+    if connection is not None:
+        connection.close()
+
+
 def probe_database() -> Answer:
     """Ask the database for its version."""
     version = _rows("SELECT current_setting('server_version')")[0][0]
@@ -156,7 +163,8 @@ prober = Prober(
         "workers": probe_workers,
         "migrations": probe_migrations,
         "stream": probe_stream,
-    }
+    },
+    release=_release,
 )
 
 #: Without these nothing works; without the others work waits.

@@ -23,6 +23,8 @@ EVERY_SECONDS = 2.0
 STALE_SECONDS = 6.0
 #: How long the first request after the start waits for the first answers.
 FIRST_SECONDS = 0.7
+#: How long `stop` waits for each thread.
+STOP_SECONDS = 3.0
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
@@ -50,9 +52,16 @@ class _Seat:
 class Prober:
     """Run probes by name; threads start with the first question, anew in each process."""
 
-    def __init__(self, probes: Mapping[str, Callable[[], Answer]]) -> None:
-        """Take the probes; nothing runs yet."""
+    def __init__(
+        self,
+        probes: Mapping[str, Callable[[], Answer]],
+        *,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the probes, and what each thread calls at its end; nothing runs yet."""
         self._probes = probes
+        self._release = release
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._pid = 0
         self._seats: dict[str, _Seat] = {}
@@ -68,9 +77,11 @@ class Prober:
         return {name: self._current(seat) for name, seat in self._seats.items()}
 
     def stop(self) -> None:
-        """End the threads after what they are doing (tests)."""
+        """End the threads; one that hangs in its dependency is not waited for."""
         self._stop.set()
         self._pid = 0
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
 
     def _current(self, seat: _Seat) -> Answer:
         now = time.monotonic()
@@ -91,17 +102,20 @@ class Prober:
             self._stop = threading.Event()
             self._started_at = time.monotonic()
             self._seats = {name: _Seat() for name in self._probes}
-            for name, probe in self._probes.items():
+            self._threads = [
                 threading.Thread(
                     target=self._run,
                     args=(probe, self._seats[name], self._stop),
                     name=f"probe-{name}",
                     daemon=True,
-                ).start()
+                )
+                for name, probe in self._probes.items()
+            ]
+            for thread in self._threads:
+                thread.start()
             self._pid = os.getpid()
 
-    @staticmethod
-    def _run(probe: Callable[[], Answer], seat: _Seat, stop: threading.Event) -> None:
+    def _run(self, probe: Callable[[], Answer], seat: _Seat, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 seat.answer = probe()
@@ -110,6 +124,7 @@ class Prober:
             seat.answered_at = time.monotonic()
             seat.first.set()
             stop.wait(EVERY_SECONDS)
+        self._release()
 
 
 def _first_line(exc: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Every path the web process answers. Paths are the operations contract's, without a final slash."""
+"""Every path the web process answers, as the operations contract names it, without final slash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do to departments. The lane is the engine's: it is written through `engine.lanes`."""
+"""What operators do to departments. Lanes are written through `engine.lanes`."""
 
 from __future__ import annotations
 

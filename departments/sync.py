@@ -1,4 +1,4 @@
-"""Bring the catalog declared in code into the database: departments, lanes, automations, versions."""
+"""Bring the declared catalog into the database: departments, lanes, automations, versions."""
 
 from __future__ import annotations
 

@@ -25,8 +25,16 @@ class AutomationAdmin(ReadingAdmin):
     list_select_related = ["department", "current_version"]
     search_fields = ["name", "title"]
     ordering = ["name"]
-    fields = ["name", "title", "description", "department", "version", "declared", "steps",
-              "input_form"]
+    fields = [
+        "name",
+        "title",
+        "description",
+        "department",
+        "version",
+        "declared",
+        "steps",
+        "input_form",
+    ]
     readonly_fields = fields
 
     @admin.display(description="Version")

@@ -74,16 +74,14 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
         "open_states": [(badge(state), number) for state, number in sorted(states.items())],
         "blocked": states.get(RunState.BLOCKED, 0),
         "dead_letters": sum(status.open_dead_letters for status in statuses),
-        "success_rate": f"{FULL * good / (good + bad):.0f} %" if good + bad else "–",
+        "success_rate": f"{FULL * good / (good + bad):.0f} %" if good + bad else "none",
         "good": good,
         "bad": bad,
         "workers": list(online.order_by("hostname")),
         "hours": hours,
         "hours_total": sum(hour.total for hour in hours),
         "hours_peak": max((hour.total for hour in hours), default=0),
-        "statuses": [
-            (status, lane_badge(paused=status.lane.paused)) for status in statuses
-        ],
+        "statuses": [(status, lane_badge(paused=status.lane.paused)) for status in statuses],
         "recent": [
             (run, badge(run.state), seconds(run.duration))
             for run in selectors.runs(limit=RECENT_RUNS)

@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from departments import selectors, services
 from departments.representations import DepartmentEntry
-from engine.api import requests
+from engine.api import principal, requests
 from engine.api.pages import Listing, page
 from engine.api.problems import Problem
 
@@ -75,7 +75,7 @@ class PauseView(APIView):
         """Pause; pausing twice changes nothing."""
         requests.nothing(request)
         found = services.pause(
-            slug=requests.name(slug, what="department"), actor=str(request.user.subject)
+            slug=requests.name(slug, what="department"), actor=principal.of(request).subject
         )
         return Response(_shown(found))
 
@@ -96,7 +96,7 @@ class ResumeView(APIView):
         """Resume; resuming twice changes nothing."""
         requests.nothing(request)
         found = services.resume(
-            slug=requests.name(slug, what="department"), actor=str(request.user.subject)
+            slug=requests.name(slug, what="department"), actor=principal.of(request).subject
         )
         return Response(_shown(found))
 

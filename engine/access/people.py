@@ -1,4 +1,4 @@
-"""Tokens of people: users of the admin sign in by password and get the scopes of their permissions."""
+"""Tokens of people: users of the admin sign in and get the scopes of their permissions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def sign_in(request: HttpRequest, *, username: str, password: str) -> User | None:
     """Return the active user of these credentials, or None."""
     found = authenticate(request, username=username, password=password)
-    return found if found is not None and found.is_active else None  # type: ignore[return-value]
+    return found if found is not None and found.is_active else None
 
 
 def scopes_of(user: User) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -18,6 +17,8 @@ from engine.errors import NotFoundError
 from engine.models import Artifact
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from django.db.models import QuerySet
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -34,8 +35,16 @@ class ArtifactAdmin(ReadingAdmin):
     search_help_text = "The SHA-256 of the content"
     ordering = ["-id"]
     sortable_by: list[str] = []
-    fields = ["name", "media_type", "shown_size", "sha256", "created_by", "created_at", "of_run",
-              "download"]
+    fields = [
+        "name",
+        "media_type",
+        "shown_size",
+        "sha256",
+        "created_by",
+        "created_at",
+        "of_run",
+        "download",
+    ]
     readonly_fields = fields
 
     @admin.display(description="Size")
@@ -63,7 +72,10 @@ class ArtifactAdmin(ReadingAdmin):
         return format_html('<a class="abe-link" href="{}">Download</a>', address)
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Artifact], search_term: str  # noqa: ARG002
+        self,
+        request: HttpRequest,  # noqa: ARG002 - Django's signature
+        queryset: QuerySet[Artifact],
+        search_term: str,
     ) -> tuple[QuerySet[Artifact], bool]:
         """Find by content hash, which has an index."""
         term = search_term.strip().replace("\x00", "")

@@ -31,7 +31,14 @@ class DeadLetterAdmin(ReadingAdmin):
     """Dead letters, newest first."""
 
     list_display = [
-        "number", "shown_state", "automation", "step", "error_code", "attempts", "created", "of_run",
+        "number",
+        "shown_state",
+        "automation",
+        "step",
+        "error_code",
+        "attempts",
+        "created",
+        "of_run",
     ]
     list_filter = ["state", "department"]
     search_fields = ["automation"]
@@ -40,8 +47,18 @@ class DeadLetterAdmin(ReadingAdmin):
     sortable_by: list[str] = []
     actions = ["requeue_selected", "discard_selected"]
     fields = [
-        "shown_state", "automation", "step", "item", "error_code", "error_message",
-        "attempts", "crashes", "of_run", "created_at", "resolved_at", "resolved_by",
+        "shown_state",
+        "automation",
+        "step",
+        "item",
+        "error_code",
+        "error_message",
+        "attempts",
+        "crashes",
+        "of_run",
+        "created_at",
+        "resolved_at",
+        "resolved_by",
     ]
     readonly_fields = fields
     change_form_before_template = "engine/admin/dead_letter_acts.html"

@@ -1,4 +1,4 @@
-"""Users and groups in the look of the rest; their permissions are also the scopes of their tokens."""
+"""Users and groups; their permissions are also the scopes of their tokens."""
 
 from __future__ import annotations
 

@@ -68,10 +68,10 @@ def allowed(request: HttpRequest, scope: str) -> bool:
 
 
 class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # not subscriptable at run time
-    """Count at most COUNTED_ROWS rows; a table of a hundred million opens as fast as a small one."""
+    """Count at most COUNTED_ROWS rows: a huge table opens as fast as a small one."""
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override] # cached, as Django's own is
+    def count(self) -> int:
         """Return the exact number of rows while it is small, an estimate above."""
         rows: Any = self.object_list
         exact = int(rows.order_by()[: COUNTED_ROWS + 1].count())
@@ -80,7 +80,7 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # not subscripta
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
-                [rows.model._meta.db_table],
+                [rows.model._meta.db_table],  # noqa: SLF001 - Django's documented attribute
             )
             (estimate,) = cursor.fetchone()
         return max(exact, int(estimate))
@@ -104,13 +104,17 @@ class ReadingAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
         return False
 
     def has_change_permission(
-        self, request: HttpRequest, obj: Model | None = None  # noqa: ARG002
+        self,
+        request: HttpRequest,  # noqa: ARG002 - Django's signature
+        obj: Model | None = None,  # noqa: ARG002
     ) -> bool:
         """Refuse: rows change through the doors."""
         return False
 
     def has_delete_permission(
-        self, request: HttpRequest, obj: Model | None = None  # noqa: ARG002
+        self,
+        request: HttpRequest,  # noqa: ARG002 - Django's signature
+        obj: Model | None = None,  # noqa: ARG002
     ) -> bool:
         """Refuse: history stays."""
         return False

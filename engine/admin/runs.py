@@ -109,7 +109,10 @@ class RunAdmin(ReadingAdmin):
         return run.created_by or run.trigger
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str  # noqa: ARG002
+        self,
+        request: HttpRequest,  # noqa: ARG002 - Django's signature
+        queryset: QuerySet[Run],
+        search_term: str,
     ) -> tuple[QuerySet[Run], bool]:
         """Find by id or by automation: both have an index; nothing else is looked through."""
         term = search_term.strip()
@@ -255,7 +258,7 @@ def node_lines(run: Run) -> list[NodeLine]:
         )
         .order_by("key", "state")
     ):
-        found.setdefault(row["key"], []).append(row)
+        found.setdefault(row["key"], []).append(dict(row))
     lines = []
     for node in definitions.graph(run.version_id).topological:
         rows = found.get(node.key, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
@@ -14,25 +14,22 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from engine.access import people, tokens
-from engine.api import requests
+from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
 from engine.api.problems import Problem
 from engine.api.requests import Strict
 
 if TYPE_CHECKING:
+    from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
 
-Secret = Annotated[
-    str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")
-]
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class Credentials(Strict):
     """A user's name and password."""
 
-    username: Annotated[
-        str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00]*$")
-    ]
+    username: Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00]*$")]
     password: Secret
 
 
@@ -77,13 +74,13 @@ class SignInThrottle(SimpleRateThrottle):
 
 class _OpenView(APIView):
     # The header is still named in the 401 of a wrong password; its token is not asked for.
-    permission_classes: ClassVar[list[type]] = []
-    throttle_classes: ClassVar[list[type]] = [SignInThrottle]
+    permission_classes = []
+    throttle_classes = [SignInThrottle]
 
     def perform_authentication(self, request: Request) -> None:
         """Leave a stale header alone: who signs in need not be signed in."""
 
-    def get_authenticators(self) -> list[BearerAuthentication]:
+    def get_authenticators(self) -> list[BaseAuthentication]:
         """Return what names the challenge of a 401."""
         return [BearerAuthentication()]
 
@@ -158,7 +155,7 @@ class MeView(APIView):
     def get(self, request: Request) -> Response:
         """Show subject, scopes and expiry."""
         requests.nothing(request)
-        claims = request.user.claims
+        claims = principal.of(request).claims
         me = Me(
             subject=claims.subject,
             scopes=list(claims.scopes),

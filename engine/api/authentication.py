@@ -34,7 +34,9 @@ class BearerAuthentication(BaseAuthentication):
             token = parts[1].decode("ascii")
             claims = tokens.verify(token, key=settings.JWT_SECRET)
         except UnicodeDecodeError:
-            raise AuthenticationFailed("The token is not valid here.", code="token_invalid") from None
+            raise AuthenticationFailed(
+                "The token is not valid here.", code="token_invalid"
+            ) from None
         except tokens.TokenInvalidError as exc:
             raise AuthenticationFailed(exc.message, code=exc.code) from None
         return Principal(claims), token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
 
 from drf_spectacular.utils import extend_schema
@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine import dead_letter_selectors, dead_letters
-from engine.api import requests
+from engine.api import principal, requests
 from engine.api.pages import DeadLetterList, page
 from engine.api.problems import Conflict, Problem
 from engine.api.requests import Page, RowId, Word
@@ -19,7 +19,12 @@ from engine.errors import StateConflictError
 from engine.representations import DeadLetterEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rest_framework.request import Request
+
+#: A handler of a view.
+Act = TypeVar("Act", bound="Callable[..., Response]")
 
 
 class DeadLettersQuery(Page):
@@ -79,20 +84,21 @@ class _ResolveView(APIView):
         identity = requests.row_id(dead_letter_id, what="dead letter")
         door = getattr(dead_letters, self.door)
         try:
-            door(dead_letter_id=identity, actor=str(request.user.subject))
+            door(dead_letter_id=identity, actor=principal.of(request).subject)
         except StateConflictError as exc:
             raise Conflict(exc.message, _shown(identity)) from exc
         return Response(_shown(identity))
 
 
-def _resolving(summary: str, operation: str) -> Any:
-    return extend_schema(
+def _resolving(summary: str, operation: str) -> Callable[[Act], Act]:
+    described: Callable[[Act], Act] = extend_schema(
         tags=["dead letters"],
         operation_id=operation,
         summary=summary,
         request=None,
         responses={200: DeadLetterEntry, 404: Problem, 409: Problem},
     )
+    return described
 
 
 class RequeueView(_ResolveView):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.negotiation import BaseContentNegotiation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 class AlwaysJSON(BaseContentNegotiation):
     """Choose the parser by Content-Type and always the first renderer."""
 
-    def select_parser(self, request: Any, parsers: Sequence[Any]) -> Any:
+    def select_parser(self, request: Any, parsers: Iterable[Any]) -> Any:
         """Return the parser of the request's media type, or None (415)."""
         media_type = (request.content_type or "").partition(";")[0].strip().lower()
         return next((p for p in parsers if p.media_type == media_type), None)
@@ -21,8 +21,9 @@ class AlwaysJSON(BaseContentNegotiation):
     def select_renderer(
         self,
         request: Any,  # noqa: ARG002 - DRF's signature
-        renderers: Sequence[Any],
+        renderers: Iterable[Any],
         format_suffix: Any = None,  # noqa: ARG002
     ) -> tuple[Any, str]:
         """Return the renderer and its media type."""
-        return renderers[0], renderers[0].media_type
+        first = next(iter(renderers))
+        return first, first.media_type

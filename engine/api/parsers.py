@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 
 
-class BodyTooLarge(APIException):  # noqa: N818 - named like DRF's own
+class BodyTooLarge(APIException):
     """Refuse a body above the limit."""
 
     status_code = 413

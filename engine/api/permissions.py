@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 
-class ScopeMissing(PermissionDenied):  # noqa: N818 - it names what is missing, like DRF's own
+class ScopeMissing(PermissionDenied):
     """Refuse a call whose token lacks the scope."""
 
     def __init__(self, scope: str) -> None:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rest_framework.exceptions import NotAuthenticated
+
 from engine.access import scopes
 
 if TYPE_CHECKING:
+    from rest_framework.request import Request
+
     from engine.access.tokens import Claims
+
+
+def of(request: Request) -> Principal:
+    """Return who calls; the permission has refused everybody else before."""
+    found: object = request.user
+    if not isinstance(found, Principal):
+        raise NotAuthenticated
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from pydantic import BaseModel, Field
 from rest_framework import exceptions
@@ -49,7 +49,7 @@ class Problem(BaseModel):
     request_id: str = ""
 
 
-class RequestInvalid(exceptions.APIException):  # noqa: N818 - named like DRF's own
+class RequestInvalid(exceptions.APIException):
     """Refuse a request whose parts are wrong; each problem is (pointer, reason)."""
 
     status_code = 400
@@ -60,7 +60,7 @@ class RequestInvalid(exceptions.APIException):  # noqa: N818 - named like DRF's 
         self.errors = errors
 
 
-class Conflict(exceptions.APIException):  # noqa: N818
+class Conflict(exceptions.APIException):
     """Refuse an act that is not legal now; carries what the thing is now."""
 
     status_code = 409
@@ -115,10 +115,10 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(exc, EngineError):
         status, code, detail, errors = _of_domain(exc)
     else:
-        known = _of_framework(exc)
-        if known is None:
+        answer = _of_framework(exc)
+        if answer is None:
             return None  # a real fault: Django logs it and answers through handler500
-        status, code, detail = known
+        status, code, detail = answer
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_SECONDS)
             log.warning("database_unavailable", error=type(exc).__name__)
@@ -164,6 +164,4 @@ def _of_framework(exc: Exception) -> tuple[int, str, str] | None:
         return 400, "request_invalid", "The request is malformed."
     if isinstance(exc, (OperationalError, InterfaceError)):
         return 503, "database_unavailable", "The database does not answer; try again shortly."
-    if isinstance(exc, DatabaseError) and "pool" in type(exc.__cause__ or exc).__name__.lower():
-        return 503, "database_unavailable", "The database is too busy; try again shortly."
     return None

@@ -73,6 +73,11 @@ def nothing(request: Request) -> None:
         body(request.data, Nothing)
 
 
+def request_id(request: Request) -> str:
+    """Return the id the telemetry middleware gave the request."""
+    return str(getattr(request._request, "request_id", ""))  # noqa: SLF001 - Django's own request
+
+
 def uuid(text: str, *, what: str) -> UUID:
     """Return the id out of a path; what is no id names nothing that exists."""
     try:

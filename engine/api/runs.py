@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 from uuid import UUID  # noqa: TC003
 
 from django.utils import timezone
@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine import runs, selectors
-from engine.api import requests, uploads
+from engine.api import principal, requests, uploads
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, page
 from engine.api.parsers import StrictJSONParser
 from engine.api.problems import Conflict, Problem
@@ -31,14 +31,18 @@ from engine.representations import (
 from engine.states import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rest_framework.request import Request
 
     from engine.models import Run
 
-READ: ClassVar[dict[str, str]] = {"GET": "runs.read"}
+READ = {"GET": "runs.read"}
 MAX_TAGS = 50
+#: A handler of a view.
+Act = TypeVar("Act", bound="Callable[..., Response]")
 
-#: Further ahead than this a deadline is a mistake, and near the calendar's ends no clock can show it.
+#: Further ahead than this a deadline is a mistake; at the calendar's ends no clock can show it.
 MAX_DEADLINE = timedelta(days=3660)
 
 
@@ -62,9 +66,7 @@ class RunRequest(Strict):
         Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
         | None
     ) = Field(default=None, description="The same key starts no second run of the automation")
-    correlation_id: Annotated[
-        str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")
-    ] = ""
+    correlation_id: Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")] = ""
     priority: int = Field(
         default=0,
         ge=runs.PRIORITIES[0],
@@ -129,13 +131,18 @@ class RunsView(APIView):
         ),
         request={"application/json": RunRequest, "multipart/form-data": uploads.FORM_SCHEMA},
         responses={
-            201: RunDetail, 200: RunDetail, 400: Problem, 401: Problem, 403: Problem, 413: Problem,
+            201: RunDetail,
+            200: RunDetail,
+            400: Problem,
+            401: Problem,
+            403: Problem,
+            413: Problem,
         },
     )
     def post(self, request: Request) -> Response:
         """Start a run."""
         requests.query(request, requests.Nothing)
-        subject = str(request.user.subject)
+        subject = principal.of(request).subject
         wanted, files = uploads.read(request, RunRequest)
         given = {**wanted.input, **uploads.store(files, wanted, created_by=subject)}
         submitted = runs.submit(
@@ -144,7 +151,7 @@ class RunsView(APIView):
             trigger="api",
             created_by=subject,
             dedupe_key=wanted.dedupe_key,
-            correlation_id=wanted.correlation_id or request._request.request_id,  # noqa: SLF001
+            correlation_id=wanted.correlation_id or requests.request_id(request),
             priority=wanted.priority,
             tags=wanted.tags,
             deadline_at=wanted.deadline_at,
@@ -160,7 +167,7 @@ class RunsView(APIView):
 class RunView(APIView):
     """One run."""
 
-    scopes = READ
+    scopes: ClassVar[dict[str, str]] = READ
 
     @extend_schema(
         tags=["runs"],
@@ -177,7 +184,7 @@ class RunView(APIView):
 class StepsView(APIView):
     """The steps of a run."""
 
-    scopes = READ
+    scopes: ClassVar[dict[str, str]] = READ
 
     @extend_schema(
         tags=["runs"],
@@ -198,7 +205,7 @@ class StepsView(APIView):
 class EventsView(APIView):
     """The history of a run."""
 
-    scopes = READ
+    scopes: ClassVar[dict[str, str]] = READ
 
     @extend_schema(
         tags=["runs"],
@@ -219,7 +226,7 @@ class EventsView(APIView):
 class ArtifactsView(APIView):
     """The files of a run."""
 
-    scopes = READ
+    scopes: ClassVar[dict[str, str]] = READ
 
     @extend_schema(
         tags=["runs"],
@@ -237,7 +244,7 @@ class ArtifactsView(APIView):
 class WhyView(APIView):
     """Why a run is not further."""
 
-    scopes = READ
+    scopes: ClassVar[dict[str, str]] = READ
 
     @extend_schema(
         tags=["runs"],
@@ -261,21 +268,22 @@ class _SteerView(APIView):
         requests.nothing(request)
         identity = requests.uuid(run_id, what="run")
         try:
-            getattr(runs, self.door)(run_id=identity, actor=str(request.user.subject))
+            getattr(runs, self.door)(run_id=identity, actor=principal.of(request).subject)
         except StateConflictError as exc:
             current = representation(selectors.run(run_id=identity))
             raise Conflict(exc.message, current) from exc
         return Response(representation(selectors.run(run_id=identity)))
 
 
-def _steering(summary: str, operation: str) -> Any:
-    return extend_schema(
+def _steering(summary: str, operation: str) -> Callable[[Act], Act]:
+    described: Callable[[Act], Act] = extend_schema(
         tags=["runs"],
         operation_id=operation,
         summary=summary,
         request=None,
         responses={200: RunDetail, 404: Problem, 409: Problem},
     )
+    return described
 
 
 class CancelView(_SteerView):

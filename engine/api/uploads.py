@@ -48,7 +48,7 @@ class MultiPart(MultiPartParser):
 
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Any = None
-    ) -> DataAndFiles:
+    ) -> DataAndFiles[Any, Any]:
         """Return fields and files."""
         try:
             return super().parse(stream, media_type, parser_context)
@@ -56,15 +56,13 @@ class MultiPart(MultiPartParser):
             raise ParseError("The form is not valid multipart/form-data.") from exc
 
 
-def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, UploadedFile]]:
+def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, UploadedFile[Any]]]:
     """Return the request as the model, and its files by the input field they are for."""
-    document = request.data
+    document: Any = request.data
     if not hasattr(document, "getlist"):
         return requests.body(document, model), {}
     # DRF's document holds the files as well.
-    errors = [
-        (f"/{name}", "given twice") for name in document if len(document.getlist(name)) > 1
-    ]
+    errors = [(f"/{name}", "given twice") for name in document if len(document.getlist(name)) > 1]
     if errors:
         raise RequestInvalid("A part of the form is given twice.", errors)
     fields: dict[str, Any] = {}
@@ -73,11 +71,12 @@ def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, Uploade
             continue
         text = document.get(name)
         fields[name] = strict_json(text) if name in _JSON_FIELDS else text
-    return requests.body(fields, model), {name: request.FILES[name] for name in request.FILES}
+    files = {name: request.FILES[name] for name in request.FILES}
+    return requests.body(fields, model), files
 
 
 def store(
-    files: dict[str, UploadedFile], wanted: RunRequest, *, created_by: str
+    files: dict[str, UploadedFile[Any]], wanted: RunRequest, *, created_by: str
 ) -> dict[str, Any]:
     """Store the files and return references by input field.
 

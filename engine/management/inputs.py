@@ -70,7 +70,7 @@ def value(declared: AutomationDeclaration, name: str, text: str) -> Any:
     which names field and reason.
     """
     info = field(declared, name)
-    adapter: TypeAdapter[Any] = TypeAdapter(info.annotation)
+    adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
     try:
         as_json = json.loads(text)
     except ValueError:

@@ -42,9 +42,7 @@ def run_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise CommandError(
-            f"{text!r} is not the id of a run; `runs list` shows them."
-        ) from None
+        raise CommandError(f"{text!r} is not the id of a run; `runs list` shows them.") from None
 
 
 def row_id(text: str) -> int:
@@ -55,9 +53,9 @@ def row_id(text: str) -> int:
 
 
 class OperatorCommand(BaseCommand):
-    """A command made of subcommands: `name` → method of that name."""
+    """A command made of subcommands: `name` is run by the method `do_name`."""
 
-    #: Subcommand → the method that runs it.
+    #: Subcommand -> what it does, for the help.
     subcommands: ClassVar[dict[str, str]] = {}
     json: bool = False
 
@@ -112,7 +110,7 @@ class OperatorCommand(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Call the subcommand's method."""
         self.json = options["json"]
-        getattr(self, options["subcommand"])(**options)
+        getattr(self, f"do_{options['subcommand']}")(**options)
 
     def console(self) -> Console:
         """Return a console that writes where the command writes; colour only on a terminal."""

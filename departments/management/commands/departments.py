@@ -27,14 +27,14 @@ class Command(OperatorCommand):
 
     resume_arguments = pause_arguments
 
-    def list(self, **_options: Any) -> None:
+    def do_list(self, **_options: Any) -> None:
         self._write(selectors.departments())
 
-    def pause(self, **options: Any) -> None:
+    def do_pause(self, **options: Any) -> None:
         by = actor()
         self._write([services.pause(slug=slug, actor=by) for slug in options["slug"]])
 
-    def resume(self, **options: Any) -> None:
+    def do_resume(self, **options: Any) -> None:
         by = actor()
         self._write([services.resume(slug=slug, actor=by) for slug in options["slug"]])
 

@@ -46,7 +46,7 @@ class Command(OperatorCommand):
 
     discard_arguments = requeue_arguments
 
-    def list(self, **options: Any) -> None:
+    def do_list(self, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit must be 1 or more.")
         state = None if options["state"] == "all" else options["state"]
@@ -59,7 +59,7 @@ class Command(OperatorCommand):
             )
         )
 
-    def show(self, **options: Any) -> None:
+    def do_show(self, **options: Any) -> None:
         row = dead_letter_selectors.dead_letter(dead_letter_id=options["id"])
         if self.json:
             self.write_json(DeadLetterEntry.of(row).model_dump(mode="json"))
@@ -78,13 +78,13 @@ class Command(OperatorCommand):
             if shown:
                 self.stdout.write(f"{name:<12} {shown}")
 
-    def requeue(self, **options: Any) -> None:
+    def do_requeue(self, **options: Any) -> None:
         rows = self._chosen(options)
         # One named letter is what its name says; several are looked at first.
         single = len(options["id"]) == 1 and not options["all"]
         self._act(dead_letters.requeue, rows, "requeue", apply=options["apply"] or single)
 
-    def discard(self, **options: Any) -> None:
+    def do_discard(self, **options: Any) -> None:
         rows = self._chosen(options)
         self._act(dead_letters.discard, rows, "discard", apply=options["apply"])
 

@@ -22,7 +22,7 @@ MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 class Command(BaseCommand):
     help = "Print a token with the scopes asked for."
     #: A token needs the key, not the database nor the catalog.
-    requires_system_checks: list[str] = []  # type: ignore[assignment] # Django's own type is wider
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -30,7 +30,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--subject", default="", help="whom actions are recorded under")
         parser.add_argument(
-            "--ttl", type=int, default=DEFAULT_TTL_SECONDS, metavar="SECONDS",
+            "--ttl",
+            type=int,
+            default=DEFAULT_TTL_SECONDS,
+            metavar="SECONDS",
             help="how long it is good for (default one hour)",
         )
 

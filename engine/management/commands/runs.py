@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +25,7 @@ from engine.representations import (
 from engine.states import RunState
 
 if TYPE_CHECKING:
+    import argparse
     from uuid import UUID
 
     from engine.models import Run
@@ -50,11 +50,19 @@ class Command(OperatorCommand):
     def start_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("automation", metavar="NAME", help="e.g. finance.cashflow_report")
         parser.add_argument(
-            "--input", action="append", default=[], type=inputs.pair, metavar="KEY=VALUE",
+            "--input",
+            action="append",
+            default=[],
+            type=inputs.pair,
+            metavar="KEY=VALUE",
             help="a field of the input; lists and objects as JSON (may be repeated)",
         )
         parser.add_argument(
-            "--file", action="append", default=[], type=inputs.pair, metavar="KEY=PATH",
+            "--file",
+            action="append",
+            default=[],
+            type=inputs.pair,
+            metavar="KEY=PATH",
             help="a file for a field of the input (may be repeated)",
         )
         parser.add_argument("--watch", action="store_true", help="follow the run to its end")
@@ -84,12 +92,10 @@ class Command(OperatorCommand):
 
     pause_arguments = resume_arguments = cancel_arguments
 
-    def start(self, **options: Any) -> None:
+    def do_start(self, **options: Any) -> None:
         declared = registry.automation(options["automation"])
         by = actor()
-        given = inputs.collect(
-            declared, values=options["input"], files=options["file"], actor=by
-        )
+        given = inputs.collect(declared, values=options["input"], files=options["file"], actor=by)
         wait = options["deadline"]
         if wait is not None and not 0 < wait <= timedelta.max.total_seconds() / 1000:
             raise CommandError("--deadline must be a number of seconds above 0.")
@@ -118,10 +124,10 @@ class Command(OperatorCommand):
         word = "Started run" if submitted.created else "Already there by its dedupe key: run"
         self.stdout.write(f"{word} {submitted.run_id}")
 
-    def watch(self, **options: Any) -> None:
+    def do_watch(self, **options: Any) -> None:
         self._follow(options["run"])
 
-    def list(self, **options: Any) -> None:
+    def do_list(self, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit must be 1 or more.")
         found = selectors.runs(
@@ -149,7 +155,7 @@ class Command(OperatorCommand):
             ],
         )
 
-    def show(self, **options: Any) -> None:
+    def do_show(self, **options: Any) -> None:
         identity: UUID = options["run"]
         run = selectors.run(run_id=identity)
         steps = selectors.steps(run_id=identity, limit=SHOWN_ROWS)
@@ -188,7 +194,7 @@ class Command(OperatorCommand):
                 [[f"{row.at:%H:%M:%S.%f}"[:-3], row.kind, row.actor] for row in events],
             )
 
-    def why(self, **options: Any) -> None:
+    def do_why(self, **options: Any) -> None:
         reasons = selectors.why(run_id=options["run"])
         if self.json:
             self.write_json([WhyEntry.of(why).model_dump(mode="json") for why in reasons])
@@ -201,13 +207,13 @@ class Command(OperatorCommand):
             ["STEP", "STATE", "WHY"], [[why.step, why.state, why.text] for why in reasons]
         )
 
-    def cancel(self, **options: Any) -> None:
+    def do_cancel(self, **options: Any) -> None:
         self._steer(runs.cancel, options["run"])
 
-    def pause(self, **options: Any) -> None:
+    def do_pause(self, **options: Any) -> None:
         self._steer(runs.pause, options["run"])
 
-    def resume(self, **options: Any) -> None:
+    def do_resume(self, **options: Any) -> None:
         self._steer(runs.resume, options["run"])
 
     def _steer(self, door: Any, identities: list[UUID]) -> None:

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -75,6 +76,25 @@ def test_prober__answers_at_once_while_a_dependency_hangs(monkeypatch):
     assert "no answer" in found["bad"].reason
     gate.append(True)
     assert eventually(lambda: prober.answers()["bad"].status == HEALTHY, within=2)
+    prober.stop()
+
+
+def test_prober__calls_an_answer_stale_when_the_next_one_does_not_come(monkeypatch):
+    monkeypatch.setattr(probes, "STALE_SECONDS", 0.2)
+    monkeypatch.setattr(probes, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(probes, "STOP_SECONDS", 0.1)
+    calls, gate = [], threading.Event()
+
+    def answers_once():
+        calls.append(1)
+        if len(calls) > 1:
+            gate.wait(10)
+        return Answer(HEALTHY)
+
+    prober = Prober({"redis": answers_once})
+    assert prober.answers()["redis"].status == HEALTHY
+    assert eventually(lambda: "no answer since" in prober.answers()["redis"].reason, within=2)
+    gate.set()
     prober.stop()
 
 

@@ -85,6 +85,11 @@ def test_start__refuses_a_bad_body_and_stores_nothing(api, line, name):
     assert not Run.objects.exists()
 
 
+def test_start__names_the_place_of_a_nul_character(api, line):
+    given = {"automation": "finance.cashflow_report", "input": {"title": "a\x00b"}}
+    assert "/input/title: contains a NUL" in api.send("/runs", given).json()["detail"]
+
+
 def test_start__names_each_field_at_fault(api, line):
     response = api.send("/runs", {"automation": "lab.squares", "input": {"count": -1, "x": 1}})
     pointers = {error["pointer"] for error in response.json()["errors"]}

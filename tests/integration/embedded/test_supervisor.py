@@ -157,7 +157,7 @@ def test_orphans__end_what_outlived_a_killed_supervisor(toy, tmp_path):
 
 
 def test_orphans__leave_a_stranger_with_a_recycled_pid_alone(script, tmp_path):
-    stranger = script("import time; print('up'); time.sleep(60)")
+    stranger = script("import os, time; os.setsid(); print('up'); time.sleep(60)")
     stranger.stdout.readline()
     identity = processes.identify(stranger.pid) | {"name": "web"}
     identity["started"] -= 100
