@@ -57,11 +57,12 @@ def number(name: str, default: float) -> float:
     raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}")
 
 
-def database(name: str) -> dict[str, Any]:
+def database(name: str, *, pooled: bool) -> dict[str, Any]:
     """Return Django's description of `postgresql://user:pass@host:port/db?pool_size=&max_overflow=`.
 
     `?host=/path` names a Unix socket's folder. Without the variable the description is empty of
     a host: commands that need no database still work, the others say what is missing.
+    pooled: take connections from a pool of `pool_size` (4) plus `max_overflow` (0) per process.
     """
     url = urlsplit(text(name, "postgresql:///engine"))
     if url.scheme not in {"postgresql", "postgres"}:
@@ -76,7 +77,7 @@ def database(name: str) -> dict[str, Any]:
     try:
         threshold = None if prepare == "none" else int(prepare)
         port = url.port or query.pop("port", "")
-        pool = {"min_size": 1, "max_size": int(pool_size or 4) + int(overflow or 0)}
+        pool = {"min_size": 1, "max_size": int(pool_size or 4) + int(overflow or 0), "timeout": 10}
     except ValueError as exc:
         raise ImproperlyConfigured(
             f"{name}: port, pool_size, max_overflow and prepare_threshold must be whole numbers "
@@ -89,7 +90,8 @@ def database(name: str) -> dict[str, Any]:
         "PASSWORD": unquote(url.password or ""),
         "HOST": query.pop("host", "") or url.hostname or "",
         "PORT": str(port),
-        "CONN_MAX_AGE": None,
+        # Django allows a pool only where connections do not outlive a request.
+        "CONN_MAX_AGE": 0 if pooled else None,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             "connect_timeout": 5,
@@ -97,10 +99,9 @@ def database(name: str) -> dict[str, Any]:
             # psycopg prepares nothing at all while this is None, Django's default. Only the hot
             # statements ask for it (engine.sql); Django's own cursor binds on the client.
             "prepare_threshold": threshold,
+            **({"pool": pool} if pooled else {}),
             **query,
         },
-        #: Read by config.settings: only web processes pool (CONN_MAX_AGE=0 there).
-        "POOL": pool,
     }
 
 

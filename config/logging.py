@@ -121,6 +121,8 @@ def logging_config(
             "celery.app.trace": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
             "django.db.backends": {"level": "WARNING"},
+            # A refused request is an answer, not an incident; what breaks is logged as an error.
+            "django.request": {"level": "ERROR"},
         },
     }
 

@@ -12,7 +12,7 @@ import uuid_utils.compat as uuids
 from django.conf import settings
 from pydantic import ValidationError
 
-from engine import definitions, publishing, registry, sql
+from engine import definitions, lanes, publishing, registry, sql
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
 from engine.models import Run
 from engine.states import RunState
@@ -31,6 +31,8 @@ ORCHESTRATOR_QUEUE = "orchestrator"
 MAX_KEY_CHARACTERS, MAX_CORRELATION_CHARACTERS = 255, 100
 #: Smallest and largest priority: a smallint leaves room for finer steps later.
 PRIORITIES = range(-100, 101)
+#: Years Python can show again in any time zone; PostgreSQL would store far more.
+DEADLINE_YEARS = range(1970, 9999)
 
 ENDING = """
 SELECT id FROM engine_run WHERE state = 'cancelling' ORDER BY id LIMIT %(limit)s
@@ -73,7 +75,13 @@ def submit(
     """
     declared = registry.automation(automation)
     plain = validated_input(declared=declared, given=input)
-    _check_words(dedupe_key=dedupe_key, correlation_id=correlation_id, priority=priority, tags=tags)
+    _check_words(
+        dedupe_key=dedupe_key,
+        correlation_id=correlation_id,
+        priority=priority,
+        tags=tags,
+        deadline_at=deadline_at,
+    )
     run_id = uuids.uuid7()
     values = {
         "id": run_id,
@@ -240,6 +248,9 @@ def _version(declared: AutomationDeclaration) -> int:
     """Return the id of the stored version of this code, remembered per process."""
     key = (settings.DATABASES["default"]["NAME"], declared.name, declared.checksum)
     if key not in _versions:
+        # Also before the first `sync_catalog`: a run in a department without a lane would wait
+        # for a dispatcher that never looks there.
+        lanes.declare(slug=declared.department, queue=declared.department)
         _versions[key] = definitions.ensure_version(declared).pk
     return _versions[key]
 
@@ -250,7 +261,12 @@ def _fields(declared: AutomationDeclaration) -> set[str]:
 
 
 def _check_words(
-    *, dedupe_key: str | None, correlation_id: str, priority: int, tags: Sequence[str]
+    *,
+    dedupe_key: str | None,
+    correlation_id: str,
+    priority: int,
+    tags: Sequence[str],
+    deadline_at: datetime | None,
 ) -> None:
     problems = []
     if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or not is_storable(dedupe_key)):
@@ -262,6 +278,11 @@ def _check_words(
         problems.append(("priority", f"between {PRIORITIES[0]} and {PRIORITIES[-1]}"))
     if any(not isinstance(tag, str) or not is_storable(tag) for tag in tags):
         problems.append(("tags", "a list of texts"))
+    if deadline_at is not None and (
+        deadline_at.tzinfo is None or deadline_at.year not in DEADLINE_YEARS
+    ):
+        reason = f"with a time zone, between {DEADLINE_YEARS[0]} and {DEADLINE_YEARS[-1]}"
+        problems.append(("deadline_at", reason))
     if problems:
         raise InputInvalidError(
             "; ".join(f"{field}: {reason}" for field, reason in problems),

@@ -70,7 +70,7 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 # PostgreSQL is the truth. Embedded mode puts both URLs into the environment (config.embedded).
-DATABASES = {"default": database("DATABASE_URL")}
+DATABASES = {"default": database("DATABASE_URL", pooled=flag("DATABASE_POOL", default=False))}
 REDIS_URL = redis_location("REDIS_URL")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -23,6 +23,7 @@ from orchestration import streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from config.stack.children import Service
     from config.stack.options import Ports
@@ -79,7 +80,8 @@ def run(
     failed = False
     try:
         report = _begin(boss=boss, team=team, want_sample=sample)
-        failed = report is not None and not report.succeeded
+        if once and report is not None and not report.succeeded:
+            raise StageError(report.text)
         _summarise(ports=ports, password=password, report=report)
         if not once:
             show.open_log()
@@ -139,16 +141,7 @@ def _begin(
         children = [boss.start(service) for service in early]
         stage.note = ", ".join(service.name for service in early)
     if want_sample:
-        with _stage("Report") as stage:
-            report = sample.follow(
-                run_id=run_id,
-                continued=continued,
-                console=screen.MAIN.console,
-                tick=lambda: _tick(boss),
-            )
-            stage.note = f"{report.steps} steps" + (", continued after a kill" if continued else "")
-            if not report.succeeded:
-                raise StageError(report.text)
+        report = _follow(boss, run_id=run_id, continued=continued)
     children += [boss.start(service) for service in team if service not in early]
     # Workers have no port to knock at; the report shows whether they work.
     silent = [child for child in children if child.service.name in LISTENING]
@@ -160,6 +153,26 @@ def _begin(
             if time.monotonic() > deadline:
                 names = ", ".join(child.service.name for child in silent)
                 raise StageError(f"no answer from {names} after {READY_SECONDS:.0f} s")
+    return report
+
+
+def _follow(boss: supervisor.Supervisor, *, run_id: UUID, continued: bool) -> sample.Report:
+    report = None
+    try:
+        with _stage("Report") as stage:
+            report = sample.follow(
+                run_id=run_id,
+                continued=continued,
+                console=screen.MAIN.console,
+                tick=lambda: _tick(boss),
+            )
+            stage.note = f"{report.steps} steps" + (", continued after a kill" if continued else "")
+            if not report.succeeded:
+                raise StageError(report.text)
+    except StageError:
+        # A report that failed has been said; everything stays up, the admin shows what was wrong.
+        if report is None:
+            raise
     return report
 
 

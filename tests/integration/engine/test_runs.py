@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -263,3 +264,23 @@ def test_warning__that_cannot_be_stored_does_not_fail_the_step(line):
     data = RunEvent.objects.get(run_id=run_id, kind="step.warning").data
     assert data["message"] == "nul "
     assert data["number"] is None
+
+
+def test_submit__works_before_the_catalog_was_ever_synced(line):
+    from departments.models import Automation  # noqa: PLC0415 - next to their use
+    from engine.models import AutomationVersion, Lane  # noqa: PLC0415 - same
+
+    Automation.objects.all().delete()
+
+    Lane.objects.all().delete()
+    AutomationVersion.objects.all().delete()
+    run_id = start("lab.squares", count=1)
+    line.deliver()
+    assert state(run_id) == "succeeded"
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_submit__refuses_a_deadline_that_no_calendar_can_show(line, year):
+    deadline = datetime(year, 1, 1, tzinfo=UTC)
+    with pytest.raises(InputInvalidError, match="deadline_at"):
+        runs.submit(automation="lab.squares", input={}, trigger="api", deadline_at=deadline)
