@@ -226,4 +226,6 @@ def _answer(status: str, *, good: bool, **members: Any) -> HttpResponse:
     body = {"status": status, "checked_at": datetime.now(UTC).isoformat(), **members}
     response = JsonResponse(body, status=200 if good else UNAVAILABLE)
     response["Cache-Control"] = "no-store"
+    # The reason stands in the answer; a traceback a poll would bury the log.
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 - Django reads it
     return response

@@ -80,9 +80,9 @@ def run(
     failed = False
     try:
         report = _begin(boss=boss, team=team, want_sample=sample)
-        if once and report is not None and not report.succeeded:
-            raise StageError(report.text)
-        _summarise(ports=ports, password=password, report=report)
+        failed = once and report is not None and not report.succeeded
+        if not failed:
+            _summarise(ports=ports, password=password, report=report)
         if not once:
             show.open_log()
             boss.run()
@@ -167,13 +167,17 @@ def _follow(boss: supervisor.Supervisor, *, run_id: UUID, continued: bool) -> sa
                 tick=lambda: _tick(boss),
             )
             stage.note = f"{report.steps} steps" + (", continued after a kill" if continued else "")
-            if not report.succeeded:
-                raise StageError(report.text)
+            _refuse_failed(report)
     except StageError:
         # A report that failed has been said; everything stays up, the admin shows what was wrong.
         if report is None:
             raise
     return report
+
+
+def _refuse_failed(report: sample.Report) -> None:
+    if not report.succeeded:
+        raise StageError(report.text)
 
 
 def _tick(boss: supervisor.Supervisor) -> None:
