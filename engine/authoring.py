@@ -63,6 +63,19 @@ class _Symbol:
             Binding(source=binding.source, key=binding.key, path=(*binding.path, name)), field
         )
 
+    def __eq__(self, other: object) -> typing.NoReturn:
+        raise GraphInvalidError(
+            f"{_where()}: a value of a future run cannot be compared here; decide inside a step"
+        )
+
+    __ne__ = __eq__
+    __hash__ = object.__hash__
+
+    def __str__(self) -> typing.NoReturn:
+        raise GraphInvalidError(
+            f"{_where()}: a value of a future run has no text yet; put texts together inside a step"
+        )
+
     def __iter__(self) -> typing.NoReturn:
         raise GraphInvalidError(
             f"{_where()}: a value of a future run cannot be looped over here; use .map(...)"
@@ -92,6 +105,9 @@ class _Builder:
             number += 1
         place = f"{self.where}: step {key!r}"
         _check_names(place, declared, {*args, *over})
+        doubled = sorted(set(args) & set(over))
+        if doubled:
+            raise GraphInvalidError(f"{place} is given {doubled} for all items and for each")
         node = Node(
             key=key,
             step=declared.name,
@@ -175,9 +191,7 @@ def step(
         if timeout <= 0:
             raise GraphInvalidError(f"{where}: timeout must be above 0 seconds")
         full = name or f"{registry.department_of(function.__module__)}.{function.__name__}"
-        parameters = dict(list(inspect.signature(function).parameters.items())[1:])
-        if not inspect.signature(function).parameters:
-            raise GraphInvalidError(f"{where}: step {full!r} must take ctx as first parameter")
+        parameters = _parameters(function, place=f"{where}: step {full!r}")
         found = registry.hints(function, where=where)
         annotations = {p: found.get(p, Any) for p in parameters}
         result = found.get("return", Any)
@@ -253,6 +267,25 @@ def automation(
         )
 
     return declare
+
+
+def _parameters(function: Callable[..., Any], *, place: str) -> dict[str, inspect.Parameter]:
+    """Return what a step takes besides ctx; refuse a function that no run could ever call."""
+    if (
+        inspect.iscoroutinefunction(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise GraphInvalidError(f"{place} must be a plain function: no `async def`, no `yield`")
+    ctx, *others = inspect.signature(function).parameters.values() or [None]
+    if ctx is None or ctx.kind not in {ctx.POSITIONAL_ONLY, ctx.POSITIONAL_OR_KEYWORD}:
+        raise GraphInvalidError(f"{place} must take ctx as first parameter")
+    for other in others:
+        if other.kind not in {other.POSITIONAL_OR_KEYWORD, other.KEYWORD_ONLY}:
+            raise GraphInvalidError(
+                f"{place}: {other} cannot be given by name; no `/`, no `*{other.name}`"
+            )
+    return {other.name: other for other in others}
 
 
 def _check_names(place: str, declared: StepDeclaration, given: set[str]) -> None:

@@ -100,6 +100,11 @@ class RunningContext:
         self._open = True
         try:
             yield
+        except BaseException as exc:
+            # Whatever the step makes of its error: what it had written is undone.
+            self._open = False
+            self.close(exc)
+            raise
         finally:
             self._open = False
 

@@ -60,6 +60,7 @@ class StepContext(Protocol):
         """Open the completion transaction: the only place where a step may use the database.
 
         Guarded first (a step that lost its claim writes nothing), committed together with the
-        result when the step returns, at most 10 seconds long, at most once in a step.
+        result when the step returns, at most 10 seconds long, at most once in a step. An error
+        that leaves the block rolls it back, also when the step goes on.
         """
         ...

@@ -23,7 +23,8 @@ REQUEUABLE = frozenset({RunState.BLOCKED, RunState.FAILED, RunState.PAUSED, RunS
 def requeue(*, dead_letter_id: int, actor: str) -> UUID:
     """Try the dead step again with fresh attempts; its run goes on and keeps all good results.
 
-    Raises NotFoundError, or StateConflictError when the letter is closed or the run cannot go on.
+    Raises NotFoundError, or StateConflictError when the letter is closed or the run cannot go on:
+    it was cancelled, or another dead step of it was given up.
     """
 
     def move() -> UUID:
@@ -32,12 +33,19 @@ def requeue(*, dead_letter_id: int, actor: str) -> UUID:
             raise StateConflictError(
                 "The run", wanted="requeue a step of it", actual=letter.run_state
             )
+        failed = letter.run_state == RunState.FAILED
         moves.revive(
-            run_id=letter.run_id,
-            step_run_id=letter.step_run_id,
-            failed=letter.run_state == RunState.FAILED,
-            actor=actor,
+            run_id=letter.run_id, step_run_id=letter.step_run_id, failed=failed, actor=actor
         )
+        # The run comes last (locks), so it may have moved on meanwhile; then nothing was done.
+        actual = run_moves.lock(run_id=letter.run_id)
+        if actual not in REQUEUABLE or (actual == RunState.FAILED) != failed:
+            raise StateConflictError("The run", wanted="requeue a step of it", actual=actual)
+        given_up = moves.given_up(run_id=letter.run_id)
+        if given_up is not None:
+            raise StateConflictError(
+                f"Step {given_up} of the same run", wanted="requeue this one", actual="given up"
+            )
         moves.reopen(run_id=letter.run_id)
         moves.resolve(dead_letter_id=dead_letter_id, state="requeued", actor=actor)
         run_moves.note(
@@ -54,6 +62,8 @@ def discard(*, dead_letter_id: int, actor: str) -> None:
 
     def move() -> tuple[UUID, bool]:
         letter = _open_letter(dead_letter_id, wanted="discard it")
+        # A requeue of the run's other letters comes wholly before this or sees it.
+        run_moves.lock(run_id=letter.run_id)
         moves.resolve(dead_letter_id=dead_letter_id, state="discarded", actor=actor)
         ending = run_moves.begin_ending(
             run_id=letter.run_id,

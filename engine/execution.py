@@ -25,7 +25,7 @@ from engine.graph import UNMAPPED
 from engine.heartbeat import Watch, heart
 from engine.policies import DEFAULT_TIMEOUT_SECONDS, MAX_CRASHES, OnDead, Retry, crash_delay
 from engine.transitions import claims, failures
-from engine.values import follow, loaded, storable
+from engine.values import follow, holds_nul, loaded, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,6 +127,11 @@ def _run(step: Claimed) -> list[ReadyStep] | None:
         heart.finish()
         context.close(exc)
         _fail(step, graph, retry, exc)
+    except BaseException as exc:
+        # The process is ending. Whoever finds the lost claim must not find an open transaction.
+        heart.finish()
+        context.close(exc)
+        raise
     finally:
         heart.finish()
     return None
@@ -207,6 +212,8 @@ def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
 
     planned: list[ReadyStep] | None = _persistently(step, expand)
     if planned is None:
+        # The run may have been turned towards its end by somebody who has not asked its steps yet.
+        runs.finish_ending(run_id=step.run_id)
         if _cancelled(step, "the run is being ended"):
             return []
         raise ClaimLostError
@@ -224,7 +231,8 @@ def _arguments(step: Claimed, node: Node, declared: StepDeclaration) -> dict[str
     arguments = {}
     for name, value in plain.items():
         try:
-            arguments[name] = declared.adapters[name].validate_python(value)
+            # Models were stored by their fields' names, whatever their aliases outside.
+            arguments[name] = declared.adapters[name].validate_python(value, by_name=True)
         except ValidationError as exc:
             first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join([name, *map(str, first["loc"])])
@@ -235,14 +243,18 @@ def _arguments(step: Claimed, node: Node, declared: StepDeclaration) -> dict[str
 
 
 def _outputs(step: Claimed, node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parents' outputs by key (lists for mapped parents) and the item of a map."""
-    if not node.parents and step.map_index == UNMAPPED:
+    """Return the outputs it takes by key (lists for mapped parents) and the item of a map.
+
+    A planner takes the lists to map over, an item only what is the same for all: were it to read
+    the lists as well, a map of n items would read n times n of them.
+    """
+    taken = node.over if step.kind == "map" else node.args
+    keys = list(dict.fromkeys(b.key for b in taken.values() if b.source == "node"))
+    if not keys and step.map_index == UNMAPPED:
         return {}, {}
-    found = sql.rows(INPUTS, {"run": step.run_id, "keys": node.parents, "id": step.id})
+    found = sql.rows(INPUTS, {"run": step.run_id, "keys": keys, "id": step.id})
     graph = definitions.graph(step.version_id)
-    outputs: dict[str, Any] = {
-        key: [] if graph.by_key[key].mapped else None for key in node.parents
-    }
+    outputs: dict[str, Any] = {key: [] if graph.by_key[key].mapped else None for key in keys}
     item: dict[str, Any] = {}
     for row in found:
         value = loaded(value=sql.parsed(row.value), ref=sql.parsed(row.ref), read=_read)
@@ -273,7 +285,9 @@ def _stored(declared: StepDeclaration, result: Any) -> tuple[Any, dict[str, Any]
             f"{declared.name} returned something that does not fit its return annotation.",
             permanent=True,
         ) from exc
-    if b"\\u0000" in encoded:
+    if b"null" in encoded:
+        _refuse_infinite(declared, checked)
+    if holds_nul(encoded.decode()):
         raise StepError(
             "result_invalid", f"{declared.name} returned a NUL character.", permanent=True
         )
@@ -283,6 +297,18 @@ def _stored(declared: StepDeclaration, result: Any) -> tuple[Any, dict[str, Any]
         name=f"{declared.name}.json", content=encoded, media_type="application/json"
     )
     return None, ref.model_dump()
+
+
+def _refuse_infinite(declared: StepDeclaration, checked: Any) -> None:
+    """Refuse a result with a number that JSON does not have: it would silently become null."""
+    try:
+        json.dumps(declared.result_adapter.dump_python(checked, mode="json"), allow_nan=False)
+    except ValueError as exc:
+        raise StepError(
+            "result_invalid",
+            f"{declared.name} returned a number that is not finite.",
+            permanent=True,
+        ) from exc
 
 
 def _read(sha256: str) -> bytes:

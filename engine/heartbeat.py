@@ -49,6 +49,8 @@ class Watch:
         self.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
         self.cancel_since: float | None = None
         self.lost = False
+        #: When a process whose step lost its claim is ended, should the step not have stopped.
+        self.ends_at = self.deadline
         self.on_timeout = on_timeout
         self.on_hard_cancel = on_hard_cancel
 
@@ -106,10 +108,14 @@ class Heartbeat:
             watch.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
             if cancel is None:
                 watch.lost = True
+                watch.ends_at = min(watch.deadline, now + settings.CANCEL_GRACE_SECONDS)
                 log.warning("claim_lost", step_run_id=watch.step.id)
             elif cancel and watch.cancel_since is None:
                 watch.cancel_since = now
         if watch.lost:
+            # Somebody else has the step: there is no verdict to write, only a process to free.
+            if now >= watch.ends_at:
+                self._end(watch, reason="claim_lost")
             return
         if now >= watch.deadline:
             self._stop(watch, watch.on_timeout, reason="timeout")
@@ -119,6 +125,9 @@ class Heartbeat:
     def _stop(self, watch: Watch, verdict: Callable[[], object], *, reason: str) -> None:
         verdict()
         watch.lost = True
+        self._end(watch, reason=reason)
+
+    def _end(self, watch: Watch, *, reason: str) -> None:
         if self.end_process is not None:
             log.warning("process_ended", step_run_id=watch.step.id, reason=reason)
             self.end_process()

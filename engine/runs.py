@@ -18,7 +18,7 @@ from engine.models import Run
 from engine.states import RunState
 from engine.transitions import dispatch
 from engine.transitions import runs as moves
-from engine.values import is_storable
+from engine.values import holds_nul, is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +128,9 @@ def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str,
             {"field": ".".join(map(str, error["loc"])), "reason": error["msg"]}
             for error in exc.errors(include_url=False, include_context=False)
         ]
-    except RecursionError:
-        problems.append({"field": "", "reason": "nested too deeply"})
+    except (RecursionError, ValueError):
+        # What pydantic raises beyond its depth is a plain ValueError.
+        problems.append({"field": "", "reason": "nested too deeply, or not JSON"})
     if problems:
         text = "; ".join(f"{p['field'] or 'input'}: {p['reason']}" for p in problems)
         raise InputInvalidError(f"{declared.name}: {text}", problems=problems)
@@ -145,7 +146,9 @@ def _unstorable(plain: dict[str, Any]) -> str:
         encoded = json.dumps(plain, allow_nan=False, ensure_ascii=False, default=str)
     except ValueError:
         return "contains a number that is not finite"
-    if not is_storable(encoded) or "\\u0000" in encoded:
+    except RecursionError:
+        return "nested too deeply"
+    if not is_storable(encoded) or holds_nul(encoded):
         return "contains a NUL character or half a surrogate pair, which cannot be stored"
     if len(encoded.encode()) > settings.INLINE_VALUE_BYTES:
         return f"larger than {settings.INLINE_VALUE_BYTES} bytes; pass large values as files"
@@ -178,7 +181,7 @@ def pause(*, run_id: UUID, actor: str) -> None:
 
 def resume(*, run_id: UUID, actor: str) -> None:
     """Let a paused run go on; the dispatcher sends what is ready."""
-    if not moves.resume(run_id=run_id):
+    if not sql.patiently(lambda: moves.resume(run_id=run_id)):
         raise StateConflictError("The run", wanted="resume it", actual=_state(run_id))
     moves.note(run_id=run_id, kind="run.resumed", actor=actor)
 

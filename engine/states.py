@@ -52,7 +52,8 @@ RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     R.BLOCKED: frozenset({R.RUNNING, R.PAUSED, R.CANCELLING}),
     R.CANCELLING: frozenset({R.CANCELLED, R.FAILED, R.TIMED_OUT}),
     # An operator's requeue begins a new generation; nothing else leaves a terminal state.
-    R.FAILED: frozenset({R.RUNNING}),
+    # `blocked`: another step of it is dead as well.
+    R.FAILED: frozenset({R.RUNNING, R.BLOCKED}),
     R.SUCCEEDED: frozenset(),
     R.CANCELLED: frozenset(),
     R.TIMED_OUT: frozenset(),

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+#: A NUL as JSON spells it: behind an even number of backslashes; else it is a text about one.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def holds_nul(encoded: str) -> bool:
+    """Tell whether a JSON text contains the character that PostgreSQL cannot store."""
+    return _NUL.search(encoded) is not None
 
 
 def loaded(*, value: Any, ref: dict[str, Any] | None, read: Callable[[str], bytes]) -> Any:
@@ -33,7 +42,7 @@ def is_storable(text: str) -> bool:
 
 def plain_json(value: Any) -> Any:
     """Return a JSON value that PostgreSQL can store, whatever a step left as a remark."""
-    encoded = json.dumps(value, default=str).replace("\\u0000", "")
+    encoded = _NUL.sub(r"\1", json.dumps(value, default=str))
     return json.loads(
         storable(json.dumps(json.loads(encoded), ensure_ascii=False)),
         parse_constant=lambda _word: None,

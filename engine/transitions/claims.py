@@ -23,6 +23,9 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
 
 # The claim is committed without waiting for the disk (set_config is local to this transaction): if
 # PostgreSQL crashes and loses it, the row is queued again and this claim is fenced (point 19).
+# Of a lane with a limit only what the dispatcher has sent on credit may be claimed, or a late message
+# would pass the limit. A pause that overtakes the claim keeps its state; that the run has begun is
+# noted all the same, or `resume` would make it `pending` again.
 CLAIM = """
 WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 claimed AS (
@@ -30,8 +33,8 @@ claimed AS (
     SET state = 'running', attempt = s.attempt + 1, claim = %(claim)s, worker = %(worker)s,
         started_at = clock_timestamp(), next_at = NULL
     FROM commit_later, engine_run r, engine_lane l
-    WHERE s.id = ANY(%(ids)s) AND s.state IN ('ready', 'queued') AND s.claim IS NULL
-      AND NOT s.cancel_requested
+    WHERE s.id = ANY(%(ids)s) AND s.claim IS NULL AND NOT s.cancel_requested
+      AND (s.state = 'queued' OR (s.state = 'ready' AND l.max_concurrency IS NULL))
       AND r.id = s.run_id AND r.state IN ('pending', 'running', 'blocked')
       AND l.slug = s.lane AND NOT l.paused
     RETURNING s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.attempt, s.failures,
@@ -41,14 +44,16 @@ leased AS (
     SELECT %(claim)s, %(worker)s, clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE EXISTS (SELECT 1 FROM claimed)),
 begun AS (
-    UPDATE engine_run r SET state = 'running', started_at = clock_timestamp()
+    UPDATE engine_run r
+    SET state = CASE WHEN r.state = 'pending' THEN 'running' ELSE r.state END,
+        started_at = clock_timestamp()
     FROM (SELECT DISTINCT run_id FROM claimed) c
-    WHERE r.id = c.run_id AND r.state = 'pending'
-    RETURNING r.id, r.automation, r.department, r.correlation_id),
+    WHERE r.id = c.run_id AND r.started_at IS NULL
+    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
     SELECT 'automation.events', 'run.started', id, jsonb_build_object('automation', automation,
-        'department', department, 'correlation_id', correlation_id, 'status', 'running'),
+        'department', department, 'correlation_id', correlation_id, 'status', state),
         clock_timestamp()
     FROM begun),
 noted AS (
@@ -58,6 +63,13 @@ noted AS (
     UNION ALL
     SELECT id, NULL, 'run.started', NULL, '', '{}'::jsonb, clock_timestamp() FROM begun)
 SELECT * FROM claimed
+"""
+
+# A message may be faster than the commit that notes its sending: wait for that one.
+ARRIVING = """
+SELECT 1 FROM engine_steprun
+WHERE id = ANY(%(ids)s) AND state IN ('ready', 'queued') AND claim IS NULL
+FOR NO KEY UPDATE
 """
 
 RENEW = """
@@ -216,9 +228,15 @@ def claim(
     *, step_run_ids: Sequence[int], claim: UUID, worker: str, lease_seconds: float
 ) -> list[Claimed]:
     """Take what is claimable of these StepRuns; the rest is somebody else's, done, or held back."""
-    found = sql.rows(
-        CLAIM, {"ids": list(step_run_ids), "claim": claim, "worker": worker, "lease": lease_seconds}
-    )
+    values = {
+        "ids": list(step_run_ids),
+        "claim": claim,
+        "worker": worker,
+        "lease": lease_seconds,
+    }
+    found = sql.rows(CLAIM, values)
+    if not found and sql.rows(ARRIVING, {"ids": values["ids"]}):
+        found = sql.rows(CLAIM, values)
     return [
         Claimed(claim=claim, worker=worker, **{**row._asdict(), "input": sql.parsed(row.input)})
         for row in found

@@ -48,6 +48,13 @@ SET state = CASE WHEN r.state = 'paused' THEN 'paused'
     error_code = '', error_message = ''
 WHERE r.id = %(run)s AND r.state IN ('blocked', 'failed', 'paused', 'running')
 """
+# A dead step without an open letter was given up: the run can never succeed any more.
+GIVEN_UP = """
+SELECT s.key FROM engine_steprun s
+WHERE s.run_id = %(run)s AND s.state = 'dead' AND NOT EXISTS (
+    SELECT 1 FROM engine_deadletter d WHERE d.step_run_id = s.id AND d.state = 'open')
+LIMIT 1
+"""
 
 
 def lock_letter(*, dead_letter_id: int) -> Any | None:
@@ -66,6 +73,12 @@ def revive(*, run_id: UUID, step_run_id: int, failed: bool, actor: str) -> int:
     """Make the dead step claimable again and, of a failed run, restore what it had cancelled."""
     values = {"run": run_id, "step": step_run_id, "failed": failed, "actor": actor}
     return sql.count(REVIVE, values)
+
+
+def given_up(*, run_id: UUID) -> str | None:
+    """Return a step of the run whose dead letter was discarded, if there is one."""
+    found = sql.rows(GIVEN_UP, {"run": run_id})
+    return found[0].key if found else None
 
 
 def reopen(*, run_id: UUID) -> bool:

@@ -50,6 +50,8 @@ PAUSE = """
 UPDATE engine_run SET state = 'paused'
 WHERE id = %(run)s AND state IN ('pending', 'running', 'blocked')
 """
+# Held until the transaction ends, so that the next statement sees what others did to its steps.
+LOCK = "SELECT state FROM engine_run WHERE id = %(run)s FOR NO KEY UPDATE"
 RESUME = """
 UPDATE engine_run r
 SET state = CASE WHEN EXISTS (SELECT 1 FROM engine_steprun s
@@ -63,12 +65,14 @@ SET state = 'cancelling', ending = %(ending)s, error_code = %(code)s, error_mess
 WHERE id = %(run)s AND state IN ('pending', 'running', 'paused', 'blocked')
 """
 # Sets the flag on every row first, whatever its state: a claim that raced this waits for the row's
-# lock, reads it again and finds the flag (I10). Then ends what nobody holds.
+# lock, reads it again and finds the flag (I10). Then ends what nobody holds. Who was asked already is
+# not asked again: the manager repeats this four times a second until the run has ended.
 SWEEP = """
 WITH mine AS (
     SELECT s.id FROM engine_steprun s
     WHERE s.run_id = %(run)s
       AND s.state NOT IN ('succeeded', 'failed', 'dead', 'cancelled', 'skipped')
+      AND NOT (s.cancel_requested AND s.claim IS NOT NULL)
     ORDER BY s.id DESC FOR NO KEY UPDATE),
 swept AS (
     UPDATE engine_steprun s
@@ -130,8 +134,16 @@ def pause(*, run_id: UUID) -> bool:
 
 
 def resume(*, run_id: UUID) -> bool:
-    """Let a paused run go on where it was."""
+    """Let a paused run go on where it was; call it in a transaction."""
+    # A step may be dying just now: only behind its lock is it known whether the run is blocked.
+    sql.rows(LOCK, {"run": run_id})
     return sql.count(RESUME, {"run": run_id}) == 1
+
+
+def lock(*, run_id: UUID) -> str:
+    """Return the run's state, held until the transaction ends; after the locks of its steps."""
+    found: str = sql.rows(LOCK, {"run": run_id})[0].state
+    return found
 
 
 def begin_ending(*, run_id: UUID, ending: str, code: str = "", message: str = "") -> bool:
