@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.acceptance.stack import LEASE_SECONDS
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -123,6 +124,14 @@ def test_cancel__a_step_that_never_looks_is_ended_after_its_grace(stack, tmp_pat
     assert executions(tmp_path, "stubborn_finished") == 0
     other = stack.submit("lab.squares", count=3)
     stack.reaches(other, "succeeded")
+
+
+def test_long_step__outlives_its_lease_by_its_heartbeat(stack, tmp_path):
+    run_id = stack.submit("lab.patient", folder=str(tmp_path), seconds=3 * LEASE_SECONDS)
+    stack.reaches(run_id, "succeeded", within=40)
+    statement = "SELECT attempt, crashes FROM engine_steprun WHERE run_id = %s AND key = 'patient'"
+    assert stack.rows(statement, run_id) == [(1, 0)]
+    assert executions(tmp_path, "patient") == 1
 
 
 def test_pause__of_a_run_and_of_a_department(stack, tmp_path):
