@@ -24,6 +24,7 @@ TOLERATED_MINORITY = 0.02
 _SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 _SPLIT_DIGITS = re.compile(r"\d\s\d")
 _SPACED = re.compile(r"(?<!\d)\d{1,3}(?: \d{3})+(?!\d)")
+_NO_CENTS = re.compile(r"(?<=\d)[.,]--?(?=\D*$)")
 _APOSTROPHES = str.maketrans(
     {
         "\u2019": "'",
@@ -73,7 +74,8 @@ def split(value: str) -> Amount | None:
     value = _SPACES.sub(" ", value.translate(_APOSTROPHES))
     if _SPLIT_DIGITS.search(value) and not _SPACED.search(value):
         return None
-    match = _SIGNED.fullmatch(value.replace(" ", ""))
+    # 100.- and 100,-- are whole units as shops and Swiss bills write them, no minus.
+    match = _SIGNED.fullmatch(_NO_CENTS.sub("", value.replace(" ", "")))
     if match is None or bool(match["open"]) != bool(match["close"]):
         return None
     signs = [match[name] for name in ("sign", "sign2", "sign3", "sign4") if match[name]]
@@ -84,6 +86,11 @@ def split(value: str) -> Amount | None:
     unit = match["unit"] or match["unit2"] or ""
     signed = bool(signs) or bool(match["open"]) or marked
     return Amount(negative, signed, match["digits"], _SYMBOLS.get(unit, unit))
+
+
+def code(text: str) -> str:
+    """Return the code of a currency written as code or sign: `€` and `eur` are EUR."""
+    return _SYMBOLS.get(text.strip(), text.strip().upper())
 
 
 def decide(values: Iterable[str], *, mark: DecimalMark = "auto") -> NumberStyle:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 RECENT_MONTHS = 12
+GAP_MONTHS = 3
+"""So many months without a movement are worth a word: a wrong date, or a part is missing."""
 ZERO = Decimal("0.00")
 
 
@@ -136,6 +139,15 @@ def join(facts: LedgerFacts, totals: Sequence[MonthTotals]) -> Analysis:
     return analysis
 
 
+def gaps(months: Sequence[MonthLine]) -> list[tuple[str, str]]:
+    """Return first and last month of each stretch of `GAP_MONTHS` or more without movements."""
+    stretches: list[list[str]] = []
+    for is_empty, group in groupby(months, key=lambda month: not month.movements):
+        if is_empty:
+            stretches.append([month.month for month in group])
+    return [(names[0], names[-1]) for names in stretches if len(names) >= GAP_MONTHS]
+
+
 def years(months: Iterable[MonthLine]) -> list[MonthLine]:
     """Add the months up by year."""
     grouped: defaultdict[str, list[MonthLine]] = defaultdict(list)
@@ -197,7 +209,11 @@ def _forecast(
     if not complete:
         return forecast.forecast([], [], balance=ZERO)
     at_end = next(m.closing for m in months if m.month == complete[-1].month)
-    begun = months[-1].month if complete[-1].month != months[-1].month else ""
+    last, begun = months[-1], None
+    if complete[-1].month != last.month:
+        end = calendar_months.last_day(last.month)
+        share_left = Decimal((end - facts.last_date).days) / end.day
+        begun = forecast.Begun(last.month, last.income, last.spending, share_left)
     return forecast.forecast(complete, payments, balance=at_end, begun=begun)
 
 

@@ -73,6 +73,7 @@ def balance(
     currency: str,
     width: int,
     name: str,
+    marks_below: bool = True,
 ) -> str:
     """Draw the running balance, and the forecast with its range behind it."""
     height, top, bottom, right = (250 if width > 500 else 220), 14, 24, 12  # noqa: PLR2004 - px
@@ -95,7 +96,7 @@ def balance(
         f"H{px:.1f}V{py:.1f}" for px, py in points[1:]
     )
     line += f"H{points[-1][0] + (4 if len(points) == 1 else 0):.1f}"
-    zero = y(ZERO)
+    zero, under = y(ZERO), "below" if marks_below else "area"
     area = f"{line}V{zero:.1f}H{points[0][0]:.1f}Z"
     parts = [
         _value_axis(axis, currency, left=left, right=width - right, top=top, plot=plot),
@@ -107,7 +108,7 @@ def balance(
             f'height="{height}"/></clipPath>'
         ),
         f'<path class="area" clip-path="url(#{name}-up)" d="{area}"/>',
-        f'<path class="below" clip-path="url(#{name}-down)" d="{area}"/>',
+        f'<path class="{under}" clip-path="url(#{name}-down)" d="{area}"/>',
     ]
     if forecast:
         start = (x(days[-1].date), y(days[-1].balance))
@@ -251,7 +252,7 @@ def _date_axis(first: dt.date, last: dt.date, *, left: int, width: int, y: int) 
     span = max((last - first).days, 1)
     a_month = Decimal(width) * 30 / max(span, 30)
     every = next((n for n in (1, 2, 3, 6, 12, 24, 60, 120) if n * a_month >= MIN_LABEL_GAP), 240)
-    parts = []
+    parts: list[str] = []
     for month in months:
         number = int(month[:4]) * 12 + int(month[5:]) - 1
         start = dt.date.fromisoformat(f"{month}-01")
@@ -260,7 +261,8 @@ def _date_axis(first: dt.date, last: dt.date, *, left: int, width: int, y: int) 
         if not is_alone and (number % every or x < left - 1 or x > left + width - 24):
             continue
         label = month[:4] if month.endswith("-01") and every > 1 else calendar_months.title(month)
-        label = label if every == 1 or month.endswith("-01") else label[:3]
+        if parts and not month.endswith("-01") and every > 1:
+            label = label[:3]  # the year stands at the first label and at each January
         anchor = "middle" if x > left + 20 else "start"
         parts.append(
             f'<text x="{max(x, Decimal(left)):.1f}" y="{y}" text-anchor="{anchor}">{label}</text>'

@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from departments.catalog.finance import dates
 from departments.catalog.finance.decoding import Record, delimiters_by_fit, records
 from departments.catalog.finance.refusals import RefusedError
 
@@ -20,20 +21,24 @@ NAMES: dict[str, tuple[str, ...]] = {
     "date": (
         "buchungstag", "buchungsdatum", "datum buchung", "booking date", "posting date",
         "posted date", "posted transactions date", "transaction date", "completed date",
+        "date completed", "date completed utc",
         "date comptable", "date operation", "date d operation", "fecha operacion",
         "fecha contable", "fecha de operacion", "data operacji", "data ksiegowania",
         "data contabile", "data operazione", "boekdatum", "boekingsdatum", "transaktionsdatum",
         "bokforingsdag", "bokforingsdatum", "abschlussdatum", "buchung",
         "datum", "date", "fecha", "data", "dato",
         "valutadatum", "wertstellung", "wertstellungsdatum", "valuta", "value date",
-        "started date",
+        "started date", "date started", "date started utc",
     ),
     "amount": (
+        "net", "netto", "total amount",
         "betrag", "umsatz", "amount", "transaction amount", "betrag in eur", "umsatz in eur",
         "amount in account currency", "net amount", "montant", "montant operation", "importe",
         "importo", "bedrag", "kwota", "kwota operacji", "belopp", "belob", "belop", "valor",
-        "value", "einzelbetrag", "betrag euro", "buchungsbetrag", "summe",
+        "value", "betrag euro", "buchungsbetrag", "summe",
     ),
+    "part": ("einzelbetrag", "individual amount", "montant individuel"),
+    "fee": ("fee", "fees", "gebuhr", "gebuhren", "frais"),
     "debit": (
         "soll", "belastung", "lastschrift", "ausgabe", "ausgaben", "ausgang", "debit",
         "debit amount", "debits", "withdrawal", "withdrawals", "withdrawal amount", "money out",
@@ -50,7 +55,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "saldo", "kontostand", "saldo nach buchung", "balance", "running balance", "running bal",
         "account balance", "closing balance", "solde", "saldo contable", "saldo disponible",
         "balance after", "saldo po operacji", "saldo na mutatie", "saldo in chf",
-        "balance after transaction",
+        "balance after transaction", "guthaben",
     ),
     "indicator": (
         "soll haben", "s h", "soll haben kennzeichen", "sollhaben", "debit credit", "dr cr",
@@ -67,8 +72,13 @@ NAMES: dict[str, tuple[str, ...]] = {
         "name", "naam omschrijving", "naam tegenpartij", "beneficiario", "tiers", "tegenpartij",
         "name of payer or payee", "contact", "to from",
     ),
-    "payee_out": ("zahlungsempfanger in", "zahlungsempfanger", "empfanger", "to", "recipient"),
-    "payee_in": ("zahlungspflichtige r", "zahlungspflichtiger", "auftraggeber", "from", "sender"),
+    "payee_out": (
+        "zahlungsempfanger in", "zahlungsempfanger", "empfanger", "to", "recipient", "payee name",
+    ),
+    "payee_in": (
+        "zahlungspflichtige r", "zahlungspflichtiger", "auftraggeber", "from", "sender",
+        "payer name",
+    ),
     "text": (
         "verwendungszweck", "vorgang verwendungszweck", "buchungstext verwendungszweck",
         "description", "transaction description", "details", "reference", "payment reference",
@@ -76,11 +86,13 @@ NAMES: dict[str, tuple[str, ...]] = {
         "concepto", "descripcion", "descrizione", "causale", "omschrijving", "mededelingen",
         "opis operacji", "opis", "tytul", "text", "beschreibung", "note", "notes", "bezeichnung",
         "beschreibung1", "transaktionsdetails", "libelle operation", "communication",
-        "notes and description", "meddelande",
+        "notes and description", "meddelande", "avisierungstext", "notification text",
+        "texte de notification", "description1", "description2", "beschreibung2",
     ),
     "kind": (
         "buchungstext", "umsatzart", "umsatztyp", "vorgang", "transaction type", "type",
-        "buchungsart", "art", "transaktionstyp", "mutatiesoort", "subcategory",
+        "buchungsart", "art", "typ", "transaktionstyp", "mutatiesoort", "subcategory",
+        "type operation", "libelle court", "bewegungstyp", "type of transaction",
     ),
     "currency": (
         "wahrung", "waehrung", "currency", "devise", "divisa", "moneda", "valuta code", "waluta",
@@ -93,6 +105,7 @@ _ROLES_BY_NAME = {
 }
 _BRACKETS = re.compile(r"[(\[]\s*([^)\]]*?)\s*[)\]]")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
+_AMOUNT = re.compile(r"[-+(]?\W?\d[\d.,' ]*[.,]\d{1,2}\)?-?")
 _CODE = re.compile(r"(?:in )?([A-Z]{3}|€|\$|£)")
 _SYMBOLS = {"€": "EUR", "$": "USD", "£": "GBP"}
 
@@ -106,7 +119,14 @@ class Header:
     cells: tuple[str, ...]
     roles: dict[str, int] = field(default_factory=dict)
     texts: tuple[int, ...] = ()
+    kinds: tuple[int, ...] = ()
     currency: str = ""
+    height: int = 1
+
+    @property
+    def last_line(self) -> int:
+        """Return the last line of the header; names in quotes may span lines."""
+        return self.line + self.height - 1
 
     def name(self, role: str) -> str:
         """Return the column's own name, for messages."""
@@ -128,19 +148,70 @@ def find(lines: list[str]) -> Header:
     """
     best: Header | None = None
     nearest: Header | None = None
+    complete: list[Header] = []
     for delimiter in delimiters_by_fit(lines):
         for record in records(lines[:HEADER_WITHIN_LINES], delimiter):
             header = read_header(record, delimiter)
             if header is None:
                 continue
             if is_complete(header.roles):
+                complete.append(header)
                 if best is None or len(header.roles) > len(best.roles):
                     best = header
             elif nearest is None or len(header.roles) > len(nearest.roles):
                 nearest = header
-    if best is not None:
-        return best
-    raise RefusedError("header_missing", _what_is_missing(nearest))
+    if best is None:
+        raise RefusedError(
+            "header_missing", _begins_with_movements(lines) or _what_is_missing(nearest)
+        )
+    for other in complete:
+        if not is_repeated(other.cells, best) and _has_rows(other, lines[: best.line]):
+            raise several_tables(other, best)
+    return best
+
+
+def is_repeated(cells: Sequence[str], header: Header) -> bool:
+    """Tell whether cells are the header once more, as in files put together of several."""
+    names = [name(cell) for cell in header.cells]
+    return [name(cell) for cell in cells[: len(names)]] == names
+
+
+def name(cell: str) -> str:
+    """Return a column's name for comparison."""
+    return cell.strip().strip("\ufeff").strip().casefold()
+
+
+def several_tables(first: Header, second: Header) -> RefusedError:
+    """Return the refusal of a file with two tables: reading one would drop the other's rows."""
+    first, second = sorted((first, second), key=lambda header: header.line)
+    return RefusedError(
+        "several_tables",
+        f"The file holds several tables: one begins on line {first.line}, another with other "
+        f"columns on line {second.line}. Export one account a file, or cut the file there.",
+    )
+
+
+def _has_rows(header: Header, lines: list[str]) -> bool:
+    at = header.roles["date"]
+    return any(
+        len(record.cells) > at and dates.looks_like_date(record.cells[at].strip())
+        for record in records(lines[header.line :], header.delimiter)
+    )
+
+
+def _begins_with_movements(lines: list[str]) -> str:
+    """Return what to say when the first line is a movement: the bank exports no header."""
+    first = next((line for line in lines if line.strip()), "")
+    for delimiter in delimiters_by_fit(lines[:HEADER_WITHIN_LINES]):
+        cells = [cell.strip() for r in records([first], delimiter) for cell in r.cells]
+        if any(map(dates.looks_like_date, cells)) and any(map(_AMOUNT.fullmatch, cells)):
+            shown = ", ".join(cell[:20] for cell in cells[:6])
+            return (
+                f"The file has no header: its first line is already a movement ({shown}). Put a "
+                "line above it that names the columns, such as Date, Amount and Description, in "
+                "the file's own order and with its own separator."
+            )
+    return ""
 
 
 def is_complete(roles: dict[str, int]) -> bool:
@@ -152,6 +223,7 @@ def read_header(record: Record, delimiter: str) -> Header | None:
     """Return what a record means as a header, or None if no cell names a known column."""
     found: dict[str, tuple[int, int]] = {}
     texts: list[int] = []
+    kinds: list[int] = []
     currency = ""
     for index, cell in enumerate(record.cells):
         bracket = _BRACKETS.search(cell)
@@ -163,26 +235,33 @@ def read_header(record: Record, delimiter: str) -> Header | None:
         if unit and role in {"amount", "debit", "credit", "balance"}:
             currency = currency or _SYMBOLS.get(unit[1], unit[1])
         if role in {"text", "kind"}:
-            texts.append(index)
+            (texts if role == "text" else kinds).append(index)
         # The same name twice (ING: Saldo;Währung;Betrag;Währung): the first one counts.
         if role not in found or rank < found[role][0]:
             found[role] = (rank, index)
     if not found:
         return None
+    if "text" not in found and "kind" in found:
+        # Without a text of its own the most telling name of a kind is one (Commerzbank).
+        found["text"] = found.pop("kind")
+        texts.append(found["text"][1])
+        kinds.remove(texts[0])
     roles = {role: index for role, (_, index) in found.items()}
     return Header(
-        record.line, delimiter, tuple(record.cells), roles, _text_order(texts, roles), currency
+        line=record.line,
+        delimiter=delimiter,
+        cells=tuple(record.cells),
+        roles=roles,
+        texts=tuple(texts),
+        kinds=tuple(kinds),
+        currency=currency,
+        height=record.height,
     )
 
 
 def _without_unit(name: str) -> str:
     """Drop a currency written without brackets: `amount eur`, `betrag in eur` -> the name."""
-    return re.sub(r" (?:in )?(?:eur|usd|gbp|chf|euro)$", "", name)
-
-
-def _text_order(texts: Sequence[int], roles: dict[str, int]) -> tuple[int, ...]:
-    kind = roles.get("kind")
-    return tuple(sorted(texts, key=lambda index: (index == kind, index)))
+    return re.sub(r" (?:(?:in|en) )?(?:eur|usd|gbp|chf|euros?)$", "", name)
 
 
 def _what_is_missing(nearest: Header | None) -> str:

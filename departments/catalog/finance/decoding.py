@@ -21,6 +21,10 @@ _SNIFFED_LINES = 200
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SENTINEL = "\x1e"
+_OPEN_QUOTE = "a quotation mark is opened and not closed"
+_DOS_END = b"\x1a"
+"""Old export programs still close a file with it."""
+_DAMAGED = "\ufffd"
 _KNOWN_BINARY = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "an Excel workbook or another ZIP archive"),
@@ -44,6 +48,7 @@ class Record(NamedTuple):
     line: int
     cells: list[str]
     problem: str = ""
+    height: int = 1
 
 
 def decode(content: bytes) -> Decoded:
@@ -52,7 +57,8 @@ def decode(content: bytes) -> Decoded:
     UTF-8 is tried first because Latin-1 never fails: text with umlauts in Latin-1 is not valid
     UTF-8. Windows-1252 is what banks mean by Latin-1 (it has the euro sign at 0x80).
     """
-    if not content.strip(b"\xef\xbb\xbf \t\r\n"):
+    content = content.rstrip(_DOS_END)
+    if not content.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n"):
         raise RefusedError("empty_file", "The file is empty. Export the statement again as CSV.")
     if len(content) > MAX_FILE_BYTES:
         raise RefusedError(
@@ -91,6 +97,11 @@ def _decode_text(content: bytes) -> Decoded:
             return Decoded(content.decode("utf-8-sig"), "UTF-8 with BOM")
         except UnicodeDecodeError:
             content = content[3:]
+    repaired = content.decode("utf-8", errors="replace")
+    damaged = repaired.count(_DAMAGED)
+    # UTF-8 with a character cut in two by a length limit is still UTF-8, not Latin-1.
+    if damaged and damaged * 2 < sum(not character.isascii() for character in repaired):
+        return Decoded(repaired, f"UTF-8 with {damaged} damaged characters")
     for codec, name in (("utf-8", "UTF-8"), ("cp1252", "Latin-1 (Windows-1252)")):
         try:
             return Decoded(content.decode(codec), name)
@@ -126,7 +137,10 @@ def delimiters_by_fit(lines: list[str]) -> list[str]:
 def _split(line: str, delimiter: str) -> list[str]:
     if '"' not in line:
         return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a field beyond the limit of the csv module
+        return []
 
 
 def records(
@@ -160,10 +174,12 @@ def records(
             or _are_rows(lines[index : index + used], delimiter, is_row)
         )
         if used and not glued:
-            yield Record(number, cells)
+            yield Record(number, cells, height=used)
             index += used
         else:
-            yield Record(number, [], "a quotation mark is opened and not closed")
+            is_long = len(line) > csv.field_size_limit()
+            reason = "a quoted cell is too long" if is_long else _OPEN_QUOTE
+            yield Record(number, [], reason)
             index += 1
 
 

@@ -46,6 +46,15 @@ class MonthFlow(NamedTuple):
     spending: Decimal
 
 
+class Begun(NamedTuple):
+    """A month the ledger covers in part: what is booked, and the share of its days to come."""
+
+    month: str
+    income: Decimal
+    spending: Decimal
+    share_left: Decimal
+
+
 class ForecastMonth(BaseModel):
     """One forecast month: `income + spending == net`, and where net and balance likely end up."""
 
@@ -99,16 +108,17 @@ def forecast(
     payments: Sequence[recurring.Payment],
     *,
     balance: Decimal,
-    begun: str = "",
+    begun: Begun | None = None,
 ) -> Forecast:
     """Forecast the three months after the last of `flows`, or after the month already begun.
 
     flows: complete months without gaps, oldest first. payments: candidates for recurring payments
     (`recurring.candidates`). balance: at the end of the last complete month. begun: a month after
-    it that the ledger covers in part; it is forecast whole, as a fourth month.
+    it that the ledger covers in part, forecast as a fourth month: what is booked stands, so that
+    the forecast never contradicts what is known; the rest is a share by days of the whole month.
     """
     complete = len(flows)
-    horizon = HORIZON_MONTHS + bool(begun)
+    horizon = HORIZON_MONTHS + (begun is not None)
     if complete < MIN_COMPLETE_MONTHS:
         return Forecast(
             complete_months=complete,
@@ -124,9 +134,12 @@ def forecast(
     method = min(usable, key=lambda name: usable[name].mean)
     others = [name for name in usable if name != method]
     errors = usable[method]
+    predicted = _predict(flows, by_month, method, horizon)
+    if begun is not None:
+        predicted[0] = _finish(begun, predicted[0])
     return Forecast(
-        months=_months(flows, _predict(flows, by_month, method, horizon), errors, balance),
-        begun=begun,
+        months=_months(flows, predicted, errors, balance),
+        begun=begun.month if begun else "",
         method=method,
         complete_months=complete,
         errors=len(errors.all),
@@ -191,6 +204,12 @@ def _predict(
     following = [calendar_months.after(known[-1].month, n + 1) for n in range(horizon)]
     expected = _due(active, following)
     return [(incoming + expected[m][0], outgoing + expected[m][1]) for m in following]
+
+
+def _finish(begun: Begun, whole: _Flow) -> _Flow:
+    """Return a begun month's flow: what is booked, and the rest of the days as usual."""
+    income, spending = ((flow * begun.share_left).quantize(CENT) for flow in whole)
+    return begun.income + income, begun.spending + spending
 
 
 def _usual_rest(recent: Sequence[MonthFlow], active: Sequence[recurring.Series]) -> _Flow:

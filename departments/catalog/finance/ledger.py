@@ -13,8 +13,9 @@ from departments.catalog.finance.refusals import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from departments.catalog.finance.movements import Movement
     from departments.catalog.finance.rows import Problem
-    from departments.catalog.finance.statements import Movement, Statement
+    from departments.catalog.finance.statements import Statement
 
 SHOWN_LINES = 100
 MAX_MONTHS = 600

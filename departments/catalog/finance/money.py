@@ -7,6 +7,12 @@ from decimal import ROUND_HALF_EVEN, Decimal
 _SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥", "INR": "₹"}
 _THOUSAND = Decimal(1000)
 _MILLION = Decimal(1_000_000)
+_BILLION = Decimal(1_000_000_000)
+_UNITS = (
+    (Decimal(1), "whole units"),
+    (_THOUSAND, "thousands"),
+    (_MILLION, "millions"),
+)
 MINUS = "\u2212"
 _NARROW = "\u00a0"
 
@@ -23,9 +29,11 @@ def whole(amount: Decimal, currency: str = "", *, plus: bool = False) -> str:
 
 
 def short(amount: Decimal, currency: str = "") -> str:
-    """Return an amount for an axis: `€12k`, `-€1.5m`."""
+    """Return an amount for an axis: `€12k`, `-€1.5m`, `€2bn`."""
     size = abs(amount)
-    if size >= _MILLION:
+    if size >= _BILLION:
+        text = f"{_trim(size / _BILLION)}bn"
+    elif size >= _MILLION:
         text = f"{_trim(size / _MILLION)}m"
     elif size >= _THOUSAND:
         text = f"{_trim(size / _THOUSAND)}k"
@@ -34,12 +42,19 @@ def short(amount: Decimal, currency: str = "") -> str:
     return _signed(amount, text, currency, plus=False)
 
 
+def unit(largest: Decimal, *, digits: int) -> tuple[Decimal, str]:
+    """Return the smallest unit, and its name, in which an amount has at most so many digits."""
+    fits = (item for item in _UNITS if largest / item[0] < 10**digits)
+    return next(fits, _UNITS[-1])
+
+
 def percent(part: Decimal, of: Decimal) -> str:
     """Return a share in percent, one decimal below ten: `7.4 %`."""
     if not of:
         return "\u2013"
     share = part / of * 100
-    return f"{share:.0f}{_NARROW}%" if abs(share) >= 10 else f"{share:.1f}{_NARROW}%"  # noqa: PLR2004 - tens
+    digits = f"{share:.0f}" if abs(share) >= 10 else f"{share:.1f}"  # noqa: PLR2004 - tens
+    return f"{digits}{_NARROW}%".replace("-", MINUS)
 
 
 def captioned(caption: str, currency: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from departments.catalog.finance import categories, recurring, table
-from departments.catalog.finance.statements import Movement
+from departments.catalog.finance.movements import Movement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

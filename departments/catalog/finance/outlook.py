@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from statistics import median
 from typing import TYPE_CHECKING
 
 from departments.catalog.finance import calendar_months, money
+from departments.catalog.finance.analysis import RECENT_MONTHS
 from departments.catalog.finance.blocks import Block, Column, Prose, Row, Section, Table
-from departments.catalog.finance.forecast import RECURRING_METHOD
+from departments.catalog.finance.forecast import RECURRING_METHOD, SEASONAL_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,25 +114,32 @@ def forecast(analysis: Analysis) -> Section:
     result, currency = analysis.forecast, analysis.facts.currency
     if not result.months:
         return Section("forecast", "The next three months", [Prose(result.reason)])
+    known = analysis.facts.balance_known
     columns = [
         Column("Month", "label"),
         Column("Income", "number"),
         Column("Spending", "number"),
         Column("Net", "number"),
         Column("Net likely between", "wide number"),
-        Column("Balance at end", "number"),
+        Column("Balance at end" if known else "Sum since start", "number"),
         Column("Likely between", "wide number"),
     ]
+    shown = [m for f in result.months for m in (f.income, f.balance_low, f.balance_high)]
+    size, unit = money.unit(max(map(abs, shown)), digits=8)
+
+    def whole(amount: Decimal, *, plus: bool = False) -> str:
+        return money.whole(amount / size, plus=plus)
+
     rows = [
         Row(
             [
                 calendar_months.title(m.month) + (" (whole)" if m.month == result.begun else ""),
-                money.whole(m.income),
-                money.whole(-m.spending),
-                money.whole(m.net, plus=True),
-                f"{money.whole(m.net_low)} … {money.whole(m.net_high)}",
-                money.whole(m.balance),
-                f"{money.whole(m.balance_low)} … {money.whole(m.balance_high)}",
+                whole(m.income),
+                whole(-m.spending),
+                whole(m.net, plus=True),
+                f"{whole(m.net_low)} … {whole(m.net_high)}",
+                whole(m.balance),
+                f"{whole(m.balance_low)} … {whole(m.balance_high)}",
             ]
         )
         for m in result.months
@@ -154,6 +163,12 @@ def forecast(analysis: Analysis) -> Section:
             f"The other method tried, {result.other_method}, was wrong by "
             f"{money.whole(result.other_mean_error, currency)}."
         )
+    else:
+        said.append(
+            "A second method, the same month a year before, is tried when the ledger is long "
+            "enough."
+        )
+    said.extend(_largest_step(analysis))
     said.append(
         f"The ranges held about {result.coverage_percent} % of those past errors; they are a "
         "guide, not a promise, and know nothing of plans that left no trace on the account."
@@ -162,8 +177,38 @@ def forecast(analysis: Analysis) -> Section:
         said.append("The range of the balance is wide: it adds the monthly errors up.")
     if result.begun:
         said.append(
-            f"{calendar_months.title(result.begun)} is only partly in the file and is forecast as "
-            "a whole."
+            f"{calendar_months.title(result.begun)} is only partly in the file: what is booked up "
+            f"to {calendar_months.day_title(analysis.facts.last_date)} stands, and for the days "
+            "left the forecast's share of a whole month is added."
         )
-    table = Table(money.captioned("Forecast, whole units", analysis.facts.currency), columns, rows)
+    table = Table(money.captioned(f"Forecast, {unit}", analysis.facts.currency), columns, rows)
     return Section("forecast", "The next three months", [table, Prose(" ".join(said))])
+
+
+def _largest_step(analysis: Analysis) -> list[str]:
+    """Explain the month that moves the balance most, when it stands out from a usual month.
+
+    A forecast from the year before repeats that year's season, and its one-offs: the reader has to
+    see which it is.
+    """
+    result, currency = analysis.forecast, analysis.facts.currency
+    if result.method != SEASONAL_METHOD:
+        return []
+    nets = {month.month: month.net for month in analysis.months}
+    usual = median(list(nets.values())[-RECENT_MONTHS:])
+    step = max(result.months, key=lambda month: abs(month.net - usual))
+    if abs(step.net - usual) <= 2 * result.mean_error:
+        return []
+
+    def net(month: str) -> str:
+        return f"{calendar_months.title(month)} ({money.whole(nets[month], currency, plus=True)})"
+
+    before, earlier = (calendar_months.after(step.month, -months) for months in (12, 24))
+    said = (
+        f"The step in {calendar_months.title(step.month)} "
+        f"({money.whole(step.net, currency, plus=True)}, a usual month brings "
+        f"{money.whole(Decimal(usual), currency, plus=True)}) repeats {net(before)}"
+    )
+    if earlier not in nets:
+        return [f"{said}; with one such month on record it may have been a one-off."]
+    return [f"{said}; the year before that, {net(earlier)}. One-offs are repeated like seasons."]

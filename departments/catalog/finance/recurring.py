@@ -24,7 +24,7 @@ from departments.catalog.finance import columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from departments.catalog.finance.statements import Movement
+    from departments.catalog.finance.movements import Movement
 
 MAX_A_MONTH = 6
 """A payee paid more often in a month is a shop or a till, not a recurring payment."""

@@ -9,11 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from departments.catalog.finance import calendar_months, money, outlook, provenance, sections
+from departments.catalog.finance.analysis import gaps
 from departments.catalog.finance.blocks import Figure, Report
 
 if TYPE_CHECKING:
     from departments.catalog.finance.analysis import Analysis, MonthLine
 
+ZERO = Decimal("0.00")
+MAX_DOUBTS = 4
 SAMPLE_NOTICE = (
     "Sample data: no file was given, so this report shows an invented business. "
     "Start the automation with your own bank statement to see yours."
@@ -28,9 +31,10 @@ def build(analysis: Analysis, *, title: str) -> Report:
         f"{calendar_months.day_title(facts.last_date)}"
     )
     currency = f" · {facts.currency}" if facts.currency else ""
+    movements = "movement" if facts.movements == 1 else "movements"
     return Report(
         title=title,
-        subtitle=f"{period} · {facts.movements:,} movements{currency} · {facts.file_name}",
+        subtitle=f"{period} · {facts.movements:,} {movements}{currency} · {facts.file_name}",
         notice=SAMPLE_NOTICE if facts.is_sample else "",
         figures=_figures(analysis),
         summary=_summary(analysis),
@@ -82,9 +86,9 @@ def _figures(analysis: Analysis) -> list[Figure]:
 
 
 def _summary(analysis: Analysis) -> list[str]:
-    """Return what an owner would want to be told first, at most five sentences."""
+    """Return what an owner would want to be told first: what to doubt, then what stands out."""
     currency, months = analysis.facts.currency, analysis.months
-    said: list[str] = []
+    said: list[str] = _doubts(analysis)
     red = [month for month in months if month.net < 0]
     if len(months) > 1:
         worst = min(months, key=lambda month: month.net)
@@ -113,12 +117,45 @@ def _summary(analysis: Analysis) -> list[str]:
         )
     if analysis.forecast.months:
         end = analysis.forecast.months[-1]
+        known = analysis.facts.balance_known
+        since = ZERO if known else analysis.total.closing
+        low, high = (
+            money.whole(balance - since, currency, plus=not known)
+            for balance in (end.balance_low, end.balance_high)
+        )
+        expected = f"be between {low} and {high}" if known else f"change by {low} to {high}"
         said.append(
-            f"By the end of {calendar_months.title(end.month)} the balance is expected between "
-            f"{money.whole(end.balance_low, currency)} and "
-            f"{money.whole(end.balance_high, currency)}."
+            f"By the end of {calendar_months.title(end.month)} the balance is expected to "
+            f"{expected}."
         )
     return said
+
+
+def _doubts(analysis: Analysis) -> list[str]:
+    """Say on the face of the report what makes its figures incomplete or doubtful."""
+    facts, closing = analysis.facts, analysis.total.closing
+    said: list[str] = []
+    printed = facts.printed_closing
+    if printed is not None and printed != closing:
+        bank, here = (money.exact(value, facts.currency) for value in (printed, closing))
+        said.append(
+            f"Careful: the last balance the bank printed is {bank}, by the movements it is {here}. "
+            "Either movements are missing or some are not of this account: see the section on "
+            "lines not in these figures."
+        )
+    if facts.unreadable_total:
+        lines = "line" if facts.unreadable_total == 1 else "lines"
+        verb = "is" if facts.unreadable_total == 1 else "are"
+        said.append(
+            f"{facts.unreadable_total:,} {lines} of the file could not be read and {verb} in no "
+            "figure; the list is below."
+        )
+    for first, last in gaps(analysis.months):
+        said.append(
+            f"There is no movement from {calendar_months.title(first)} to "
+            f"{calendar_months.title(last)}: a part of the file may be missing, or a date be wrong."
+        )
+    return said[:MAX_DOUBTS]
 
 
 def _year_on_year(analysis: Analysis) -> list[str]:

@@ -22,6 +22,8 @@ from departments.catalog.finance.money import MINUS
 if TYPE_CHECKING:
     from departments.catalog.finance.blocks import Block, Figure, Report, Section
 
+LONG_FIGURE = 14
+"""Characters of a headline figure from which on it is set smaller."""
 _STYLE = Path(__file__).with_name("report.css")
 
 
@@ -59,7 +61,8 @@ def page(report: Report) -> bytes:
 
 
 def _figure(figure: Figure) -> str:
-    tone = ' class="negative"' if figure.negative else ""
+    tones = ["negative"] * figure.negative + ["long"] * (len(figure.value) > LONG_FIGURE)
+    tone = f' class="{" ".join(tones)}"' if tones else ""
     return (
         f"<div><dt>{escape(figure.label)}</dt><dd{tone}>{escape(figure.value)}</dd>"
         f'<dd class="note">{escape(figure.note)}</dd></div>'

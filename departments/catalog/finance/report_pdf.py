@@ -7,6 +7,7 @@ The same report gives the same bytes: no clock, no system fonts, no network.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -18,6 +19,12 @@ from departments.catalog.finance.blocks import PRINT_WIDTH, Chart, Notes, Prose,
 if TYPE_CHECKING:
     from departments.catalog.finance.blocks import Block, Report
 
+_NO_GLYPH = re.compile(
+    "[\u0900-\u0fff\u2e80-\ud7ff\ue000-\ufaff\U00010000-\U000e00ff\U000e01f0-\U0010ffff]"
+)
+_JOINERS = re.compile("[\u200d\ufe00-\ufe0f]")
+_ENDLESS = re.compile(r"[^\s\d.,]{25,}")
+_PIECE = re.compile(r".{8}")
 _FOLDER = Path(__file__).parent
 
 
@@ -34,10 +41,19 @@ def document(report: Report) -> bytes:
     )
 
 
+def breakable(text: str) -> str:
+    """Return text whose endless words may break, or they would run into the next cell.
+
+    Characters of scripts no font here has become a box: seen to be missing, not dropped.
+    """
+    text = _JOINERS.sub("", _NO_GLYPH.sub("\u25a1", text))
+    return _ENDLESS.sub(lambda word: _PIECE.sub("\\g<0>\u200b", word[0]), text)
+
+
 def _data(report: Report) -> dict[str, Any]:
     return {
-        "title": report.title,
-        "subtitle": report.subtitle,
+        "title": breakable(report.title),
+        "subtitle": breakable(report.subtitle),
         "notice": report.notice,
         "footer": report.footer,
         "summary": list(report.summary),
@@ -67,7 +83,10 @@ def _block(block: Block) -> dict[str, Any]:
                 "caption": block.caption,
                 "dense": block.dense,
                 "columns": [{"title": c.title, "kind": c.kind} for c in block.columns],
-                "rows": [{"cells": list(row.cells), "is_sum": row.is_sum} for row in block.rows],
+                "rows": [
+                    {"cells": [breakable(cell) for cell in row.cells], "is_sum": row.is_sum}
+                    for row in block.rows
+                ],
             }
         case _ as unreachable:
             assert_never(unreachable)

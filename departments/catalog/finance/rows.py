@@ -38,24 +38,23 @@ def under(
 ) -> Iterator[Row]:
     """Yield the rows under the header, each as wide as the header; list the others."""
     width = len(header.cells)
-    names = [cell.strip().casefold() for cell in header.cells]
     # Lines above the header become empty, so that line numbers stay those of the file.
-    body = [""] * header.line + lines[header.line :]
+    body = [""] * header.last_line + lines[header.last_line :]
     at = header.roles["date"]
 
     def is_row(cells: list[str]) -> bool:
         return len(cells) == width and dates.looks_like_date(cells[at])
 
-    for line, cells, problem in decoding.records(
+    for line, cells, problem, _ in decoding.records(
         body, header.delimiter, is_row=is_row, width=width
     ):
         if problem:
             unreadable.append(Problem(line, problem))
             continue
-        cells = [cell.strip() for cell in cells]  # noqa: PLW2901 - the same cells, trimmed
+        cells = [_trimmed(cell) for cell in cells]  # noqa: PLW2901 - the same cells, trimmed
         if not any(cells):
             continue
-        if cells[0].casefold() == names[0] and [c.casefold() for c in cells[:width]] == names:
+        if not is_row(cells) and _is_header(line, cells, header):
             skipped.append(Problem(line, "the header repeated"))
         elif _is_summary(cells, header):
             skipped.append(Problem(line, f"a total or balance line (“{_first(cells)}”)"))
@@ -65,6 +64,27 @@ def under(
             )
         else:
             yield Row(line, cells[:width] + [""] * (width - len(cells)))
+
+
+def _trimmed(cell: str) -> str:
+    """Return the text of a cell; spreadsheets are told by ="..." that it is one."""
+    cell = cell.strip()
+    if cell.startswith('="') and cell.endswith('"'):
+        return cell[2:-1].strip()
+    return cell
+
+
+def _is_header(line: int, cells: list[str], header: Header) -> bool:
+    """Recognise the header repeated; refuse the header of another table."""
+    if columns.is_repeated(cells, header):
+        return True
+    at = header.roles["date"]
+    if at < len(cells) and dates.looks_like_date(cells[at]):
+        return False
+    other = columns.read_header(decoding.Record(line, cells), header.delimiter)
+    if other is not None and columns.is_complete(other.roles):
+        raise columns.several_tables(header, other)
+    return False
 
 
 def _first(cells: list[str]) -> str:

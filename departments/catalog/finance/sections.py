@@ -34,13 +34,16 @@ def balance(analysis: Analysis) -> Section:
     lowest = analysis.lowest
     below = sum(month.closing < 0 for month in analysis.months)
     said = (
-        f"Lowest after {calendar_months.day_title(lowest.date)}: "
-        f"{money.exact(lowest.balance, currency)}."
+        f"Lowest at the end of a day: {money.exact(lowest.balance, currency)} on "
+        f"{calendar_months.day_title(lowest.date)}."
     )
-    if below:
+    if below and analysis.facts.balance_known:
         said += f" {below} of {len(analysis.months)} months ended below zero."
     if not analysis.facts.balance_known:
-        said += " The file names no balance, so the line begins at zero: read its shape."
+        said += (
+            " The file names no balance, so the line begins at zero: its shape counts, "
+            "not its height."
+        )
     if analysis.forecast.months:
         said += " Dashed: the forecast, with its range."
     chart = Chart(
@@ -51,6 +54,7 @@ def balance(analysis: Analysis) -> Section:
             currency=currency,
             width=width,
             name=f"balance-{name}",
+            marks_below=analysis.facts.balance_known,
         ),
     )
     return Section("balance", "Running balance", [Prose(said), chart])
@@ -179,24 +183,25 @@ def recent(analysis: Analysis) -> Section:
     columns = [Column("Category", "label")]
     columns += [Column(calendar_months.title(month.month)[:3], "number") for month in shown]
     columns.append(Column("Sum", "wide number"))
+    sums = [-month.spending for month in shown]
+    unit, unit_name = money.unit(max(map(abs, sums)), digits=6)
     rows = []
     for line in analysis.spending:
         amounts = [-line.by_month.get(month.month, ZERO) for month in shown]
         if any(amounts):
-            rows.append(Row([line.name, *_whole_row(amounts)]))
-    sums = [-month.spending for month in shown]
-    rows.append(Row(["All spending", *_whole_row(sums)], is_sum=True))
+            rows.append(Row([line.name, *_whole_row(amounts, unit)]))
+    rows.append(Row(["All spending", *_whole_row(sums, unit)], is_sum=True))
     first, last = (calendar_months.title(m.month) for m in (shown[0], shown[-1]))
     period = first if first == last else f"{first} to {last}"
-    caption = money.captioned(f"{period}, rounded to whole units", analysis.facts.currency)
+    caption = money.captioned(f"{period}, rounded to {unit_name}", analysis.facts.currency)
     return Section(
         "recent", "Spending by category and month", [Table(caption, columns, rows, dense=True)]
     )
 
 
-def _whole_row(amounts: Sequence[Decimal]) -> list[str]:
-    cells = [money.whole(amount) if amount else "\u2013" for amount in amounts]
-    return [*cells, money.whole(sum(amounts, ZERO))]
+def _whole_row(amounts: Sequence[Decimal], unit: Decimal) -> list[str]:
+    cells = [money.whole(amount / unit) if amount else "\u2013" for amount in amounts]
+    return [*cells, money.whole(sum(amounts, ZERO) / unit)]
 
 
 def largest(analysis: Analysis) -> Section:

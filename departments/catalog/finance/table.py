@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from departments.catalog.finance.analysis import Analysis
-    from departments.catalog.finance.statements import Movement
+    from departments.catalog.finance.movements import Movement
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Without it Excel reads UTF-8 as Latin-1."""

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from departments.catalog.finance import analysis, blocks, cashflow, report_html
+from departments.catalog.finance import (
+    analysis,
+    blocks,
+    cashflow,
+    money,
+    report_html,
+    report_pdf,
+)
 from engine.authoring import StepError
 from tests.unit.finance import exports
 from tests.unit.finance.exports import Entry, Variant
@@ -339,3 +346,100 @@ def test_graph__one_month_step_for_each_month():
     assert list(nodes) == ["read_ledger", "months_of", "month_totals", "render_report"]
     assert list(nodes["month_totals"].over) == ["month"]
     assert cashflow.cashflow_report.graph.output == "render_report"
+
+
+HEAD = "Date,Name,Amount,Balance\n"
+
+
+def html_of(text, **given):
+    return exports.run(text.encode(), **given).file("html").decode()
+
+
+def test_report__printed_balance_that_differs_is_said_on_its_face():
+    rows = "2024-01-15,A,10.00,110.00\n2024-01-16,B,abc,96.00\n2024-01-17,C,-6.00,90.00\n"
+    face = html_of(HEAD + rows).split("<nav")[0]
+
+    assert "the last balance the bank printed is 90.00, by the movements it is 104.00" in face
+    assert "1 line of the file could not be read" in face
+    agreeing = html_of(HEAD + rows.replace("abc", "-14.00")).split("<nav")[0]
+    assert "Careful" not in agreeing
+    assert "could not be read" not in agreeing
+
+
+def test_report__months_without_movements_are_said_on_its_face():
+    face = html_of("Date,Name,Amount\n2024-01-15,A,10.00\n2042-01-16,B,-4.00\n").split("<nav")[0]
+
+    assert "There is no movement from Feb 2024 to Dec 2041" in face
+
+
+def test_report__unknown_balance_is_never_called_below_zero():
+    entries = entries_over(430)
+    spent = [entry._replace(amount=-abs(entry.amount)) for entry in entries]
+    page = exports.run(exports.write(spent, Variant())).file("html").decode()
+
+    assert "below zero" not in page
+    assert 'class="below"' not in page
+    assert "the balance is expected to change by \u2212" in page
+    assert "Sum since start" in page
+
+
+def test_report__begun_month_never_forecasts_away_what_is_booked():
+    entries = [
+        *(e._replace(amount=D(40)) for e in entries_over(424)),
+        Entry(dt.date(2024, 3, 2), "Taxman", "", D("-50000.00")),
+    ]
+    finished = exports.run(exports.write(entries, Variant()))
+    joined = analysis.join(finished.ledger.facts, [month.totals for month in finished.months])
+
+    assert joined.forecast.begun == "2024-03"
+    assert joined.forecast.months[0].spending <= D(-50000)
+    assert abs(joined.forecast.months[0].balance - finished.report.closing_balance) < 2000
+    assert "what is booked up to 2 Mar 2024 stands" in finished.file("html").decode()
+
+
+def test_sample__steep_forecast_month_is_explained_by_the_years_before(sample):
+    page = sample.file("html").decode()
+
+    assert "The step in Dec 2026 (+€13,772" in page
+    assert "repeats Dec 2025 (+€13,772); the year before that, Dec 2024 (+€12,426)" in page
+
+
+def test_report__endless_words_may_break_in_print():
+    assert report_pdf.breakable("X" * 30).count("\u200b") == 3
+    assert report_pdf.breakable("Müller & Söhne 1,234,567,890,123,456,789.00").count("\u200b") == 0
+
+
+def test_report__one_movement_is_not_plural():
+    assert "1 movement ·" in html_of("Date,Name,Amount\n2024-01-15,A,-10.00\n")
+
+
+def test_money__percent_has_a_real_minus_and_axis_knows_billions():
+    assert money.percent(D(-12), D(100)) == "\u221212\u00a0%"
+    assert money.short(D(-2_500_000_000)) == "\u22122.5bn"
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [("900000", "whole units"), ("1000000", "thousands"), ("2000000000", "millions")],
+)
+def test_report__dense_table_takes_a_unit_that_fits(amount, said):
+    assert f"rounded to {said}" in html_of(f"Date,Name,Amount\n2024-01-15,A,-{amount}.00\n")
+
+
+def test_report__long_headline_figures_are_set_smaller():
+    page = html_of("Date,Name,Amount\n2024-01-15,A,1234567890123.00\n")
+
+    assert '<dd class="long">1,234,567,890,123.00</dd>' in page
+
+
+def test_report__characters_without_glyph_print_as_a_box():
+    assert report_pdf.breakable("\U0001f355\ufe0f Pizza \u6f22 Größe \u20ac") == "□ Pizza □ Größe €"
+
+
+def test_report__forecast_of_huge_amounts_takes_a_unit_that_fits():
+    entries = [e._replace(amount=e.amount * 10**6) for e in entries_over(430)]
+
+    assert (
+        "Forecast, thousands"
+        in exports.run(exports.write(entries, Variant())).file("html").decode()
+    )

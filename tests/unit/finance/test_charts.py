@@ -97,3 +97,22 @@ def test_money__is_written_for_people(amount, exact, whole, short):
     assert money.whole(D(amount), "EUR") == whole
     assert money.short(D(amount), "EUR") == short
     assert money.exact(D("-5"), "CHF") == "\u2212CHF\u00a05.00"
+
+
+def test_balance__first_label_names_the_year_when_no_january_does():
+    points = [
+        DayBalance(date=dt.date(2020, 2, 2) + dt.timedelta(days=n), balance=D(n))
+        for n in range(300)
+    ]
+    svg = charts.balance(points, forecast=[], currency="EUR", width=350, name="x")
+
+    assert re.search(r'text-anchor="(?:start|middle)">([A-Z][a-z]{2} 2020)<', svg)
+
+
+def test_balance__unknown_height_has_nothing_below():
+    points = [DayBalance(date=dt.date(2020, 2, 2), balance=D(-9))]
+    svg = charts.balance(
+        points, forecast=[], currency="EUR", width=350, name="x", marks_below=False
+    )
+
+    assert 'class="below"' not in svg

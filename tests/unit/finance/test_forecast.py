@@ -97,10 +97,14 @@ def test_forecast__range_covers_about_its_share_of_new_months():
     assert 0.68 < hits / tried < 0.95
 
 
-def test_forecast__month_begun_is_forecast_whole_before_the_three():
-    result = forecast.forecast(flows([(100, 90)] * 12), [], balance=D(0), begun="2023-01")
+def test_forecast__month_begun_keeps_what_is_booked_and_adds_the_days_left():
+    begun = forecast.Begun("2023-01", D(20), D(-700), D("0.5"))
+    result = forecast.forecast(flows([(100, 90)] * 12), [], balance=D(0), begun=begun)
 
+    assert result.begun == "2023-01"
     assert [m.month for m in result.months] == ["2023-01", "2023-02", "2023-03", "2023-04"]
+    assert [(m.income, m.spending) for m in result.months[:2]] == [(70, -745), (100, -90)]
+    assert [m.balance for m in result.months[:2]] == [-675, -665]
 
 
 def test_bounds__cut_a_tenth_at_each_end():

@@ -5,8 +5,8 @@ from decimal import Decimal
 from itertools import islice
 
 from departments.catalog.finance import recurring
+from departments.catalog.finance.movements import Movement
 from departments.catalog.finance.recurring import Payment
-from departments.catalog.finance.statements import Movement
 
 D = Decimal
 END = dt.date(2025, 1, 5)

@@ -406,3 +406,196 @@ def test_read__newest_first_on_one_day_is_seen_by_the_balance():
     assert statement.newest_first
     assert [m.payee for m in statement.movements] == ["A", "B"]
     assert statement.balance.opening == D("100.00")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        (
+            "Date,Time,Name,Type,Status,Currency,Gross,Fee,Net,Balance",  # PayPal
+            "2024-01-15,10:00,Ann,Payment,Completed,USD,100.00,-3.20,96.80,96.80",
+            ("96.80", "Ann"),
+        ),
+        (
+            "Datum;Name;Typ;Status;Währung;Brutto;Gebühr;Netto;Guthaben",
+            "15.01.2024;Ann;Zahlung;Abgeschlossen;EUR;100,00;-3,20;96,80;96,80",
+            ("96.80", "Ann"),
+        ),
+        (
+            "Date started (UTC),Date completed (UTC),Type,State,Description,Amount,Total amount",
+            "2024-01-14,2024-01-15,TRANSFER,COMPLETED,Ann,-5.00,-5.20",  # Revolut Business
+            ("-5.20", "Ann"),
+        ),
+        (
+            "Date operation;Type operation;Libelle operation;Montant operation en euro",  # BNP
+            "15/01/2024;VIREMENT;ANN;-1 089,90",
+            ("-1089.90", "ANN"),
+        ),
+        ("Date;Libellé;Débit euros;Crédit euros;", "15/01/2024;ANN;89,90;;", ("-89.90", "ANN")),
+        (
+            "Datum;Bewegungstyp;Avisierungstext;Gutschrift in CHF;Lastschrift in CHF",
+            "15.01.2024;Lastschrift;ANN;;-89.9",  # PostFinance
+            ("-89.90", "ANN"),
+        ),
+        (
+            "Buchungstag;Umsatzart;Buchungstext;Betrag",
+            "15.01.2024;Lastschrift;ANN;-5,00",
+            ("-5.00", "ANN"),
+        ),
+        (
+            "Details,Posting Date,Description,Amount,Type",  # Chase
+            "DEBIT,01/15/2024,ANN,-5.00,ACH_DEBIT",
+            ("-5.00", "ANN"),
+        ),
+        ("Date,Description,Amount", "2024-01-15,DEPOSIT,5.00", ("5.00", "DEPOSIT")),
+        (
+            "Date,Amount,Currency,Description,Payer Name,Payee Name",  # Wise
+            "15-01-2024,-5.00,EUR,Sent money,,Ann",
+            ("-5.00", "Ann"),
+        ),
+        ("Date,Name,Amount", '="2024-01-15",Ann,="5.00"', ("5.00", "Ann")),
+        ("Date,Name,Amount", "2024-01-15 10:00:01 +0000 UTC,Ann,5.00", ("5.00", "Ann")),
+        ("Date,Description,Type,Amount", "2024-01-15,ANN,Withdrawal,5.00", ("-5.00", "ANN")),
+        ("Datum;Name;Betrag", "15.01.2024;Ann;1'100.–", ("1100.00", "Ann")),
+        ("Datum;Name;Betrag", "15.01.2024;Ann;100,--", ("100.00", "Ann")),
+        ("Datum;Name;Betrag", "15.01.2024;Ann;-100,-", ("-100.00", "Ann")),
+    ],
+)
+def test_read__row_of_bank_gives_amount_and_payee(header, row, expected):
+    movement = read(f"{header}\n{row}\n").movements[0]
+
+    assert (movement.date, str(movement.amount), movement.payee) == (
+        dt.date(2024, 1, 15),
+        *expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "is_counted"),
+    [("Umsatz gebucht", True), ("Umsatz vorgemerkt und nicht gebucht", False), ("Denied", False)],
+)
+def test_read__status_of_bank_decides_what_counts(status, is_counted):
+    text = f"Date;Name;Amount;Info\n2024-01-02;A;1.00;Completed\n2024-01-03;B;2.00;{status}\n"
+
+    statement = read(text)
+
+    assert len(statement.movements) == 1 + is_counted
+    assert len(statement.skipped) == 1 - is_counted
+
+
+def test_read__fee_beside_the_amount_is_taken_off_when_the_balance_shows_it():
+    head = "Completed Date,Description,Amount,Fee,State,Balance\n"
+    apart = "2024-01-02,A,100.00,0.00,COMPLETED,100.00\n2024-01-03,B,-20.00,1.50,COMPLETED,78.50\n"
+    inside = apart.replace("78.50", "80.00")
+
+    assert amounts(read(head + apart)) == [D("100.00"), D("-21.50")]
+    assert read(head + apart).balance.discrepancies == ()
+    assert "taken off, so" in read(head + apart).numbers_how
+    assert amounts(read(head + inside)) == [D("100.00"), D("-20.00")]
+    assert "not taken off" in read(head + inside).numbers_how
+
+
+def test_read__parts_of_a_collective_booking_are_not_counted_twice():
+    text = (
+        "Buchungsdatum;Belastung;Gutschrift;Einzelbetrag;Beschreibung1\n"
+        "2024-01-31;-300.00;;;Sammelauftrag\n2024-01-31;;;-100.00;A\n2024-01-31;;;-200.00;B\n"
+    )
+
+    statement = read(text)
+
+    assert amounts(statement) == [D("-300.00")]
+    assert ["collective" in problem.reason for problem in statement.skipped] == [True, True]
+
+
+def test_read__correction_in_a_column_of_negative_debits_keeps_its_sign():
+    text = (
+        "Datum;Text;Gutschrift;Lastschrift\n2024-01-29;A;;5.00\n"
+        "2024-01-30;B;;-10.00\n2024-01-31;C;;-89.90\n"
+    )
+
+    assert amounts(read(text)) == [D("5.00"), D("-10.00"), D("-89.90")]
+
+
+def test_read__amounts_without_signs_are_refused_when_the_balance_falls():
+    rows = "2024-01-02,A,10.00,10.00\n2024-01-03,B,4.00,6.00\n"
+    refusal = refused(f"Date,Name,Amount,Balance\n{rows}")
+
+    assert refusal.code == "signs_missing"
+    for said in ("“Amount”", "line 3", "signed amounts"):
+        assert said in refusal.message
+
+
+def test_read__second_table_is_refused_in_either_order():
+    narrow = "Buchungstag;Buchungstext;Umsatz in EUR\n31.01.2024;A;-1,00\n\n"
+    wide = "Buchungstag;Referenz;Währung;Buchungstext;Betrag\n29.01.2024;R;EUR;B;-2,00\n\n"
+
+    for text in (narrow + wide, wide + narrow, wide + "x\n" * 70 + narrow):
+        refusal = refused(text)
+        assert refusal.code == "several_tables"
+        assert "line 1" in refusal.message
+
+
+def test_read__file_without_header_is_refused_with_its_first_movement():
+    refusal = refused(
+        '"01/02/2024","-12.50","*","","STARBUCKS"\n"01/15/2024","9.00","*","","DEPOSIT"\n'
+    )
+
+    assert refusal.code == "header_missing"
+    assert "01/02/2024, -12.50" in refusal.message
+    assert "Put a line above" in refusal.message
+
+
+def test_read__currencies_beside_amounts_are_never_added_up():
+    text = "Date,Name,Amount\n2024-01-15,A,€10.00\n2024-01-16,B,$9.00\n"
+
+    assert refused(text).code == "currencies_mixed"
+    told = read(text, currency="EUR")
+    assert amounts(told) == [D("10.00")]
+    assert "USD" in told.unreadable[0].reason
+
+
+def test_read__wanted_currency_never_relabels_the_files_own():
+    refusal = refused("Date,Name,Amount (EUR)\n2024-01-15,A,10.00\n", currency="USD")
+
+    assert refusal.code == "currency_contradicted"
+    assert "EUR" in refusal.message
+    assert "USD" in refusal.message
+    assert read("Date,Name,Amount\n2024-01-15,A,$9.00\n", currency="CAD").currency == "CAD"
+
+
+def test_read__currency_sign_and_code_are_the_same_currency():
+    text = "Date,Name,Amount,Currency\n2024-01-15,A,10.00,€\n2024-01-16,B,10.00,eur\n"
+
+    assert read(text).currency == "EUR"
+
+
+def test_read__byte_order_mark_inside_a_joined_file_is_the_header_repeated():
+    text = f"\ufeff{HEAD}2024-01-15,A,1.00\n\ufeff{HEAD}2024-01-16,B,2.00\n"
+
+    statement = read(text)
+
+    assert len(statement.movements) == 2
+    assert [problem.reason for problem in statement.skipped] == ["the header repeated"]
+
+
+def test_read__endless_quoted_cell_costs_its_own_line():
+    statement = read(f'{HEAD}2024-01-15,"{"x" * 200_000}",1.00\n2024-01-16,B,2.00\n')
+
+    assert amounts(statement) == [D("2.00")]
+    assert statement.unreadable[0].reason == "a quoted cell is too long"
+
+
+def test_read__end_mark_of_old_programs_and_cut_characters_are_read():
+    cut = "Müller & Söhne Größe".encode() + b" \xc3"
+
+    assert amounts(read(HEAD.encode() + b"2024-01-15,A,1.00\r\n\x1a")) == [D("1.00")]
+    statement = read(HEAD.encode() + b"2024-01-15," + cut + b",1.00\n")
+    assert statement.movements[0].payee == "Müller & Söhne Größe \ufffd"
+    assert "1 damaged" in statement.encoding
+
+
+def test_read__header_over_two_lines_is_no_unreadable_row():
+    statement = read('Date,"Name\n(payee)",Amount\n2024-01-15,A,1.00\n')
+
+    assert statement.unreadable == []
+    assert [movement.line for movement in statement.movements] == [3]
