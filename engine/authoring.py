@@ -277,11 +277,13 @@ def _parameters(function: Callable[..., Any], *, place: str) -> dict[str, inspec
         or inspect.isasyncgenfunction(function)
     ):
         raise GraphInvalidError(f"{place} must be a plain function: no `async def`, no `yield`")
-    ctx, *others = inspect.signature(function).parameters.values() or [None]
-    if ctx is None or ctx.kind not in {ctx.POSITIONAL_ONLY, ctx.POSITIONAL_OR_KEYWORD}:
+    kinds = inspect.Parameter
+    found = list(inspect.signature(function).parameters.values())
+    if not found or found[0].kind not in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}:
         raise GraphInvalidError(f"{place} must take ctx as first parameter")
+    others = found[1:]
     for other in others:
-        if other.kind not in {other.POSITIONAL_OR_KEYWORD, other.KEYWORD_ONLY}:
+        if other.kind not in {kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY}:
             raise GraphInvalidError(
                 f"{place}: {other} cannot be given by name; no `/`, no `*{other.name}`"
             )

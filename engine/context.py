@@ -46,6 +46,8 @@ class RunningContext:
         self._asked_at = time.monotonic()
         self._atomic: transaction.Atomic | None = None
         self._open = False
+        #: Whether the connection broke under the transaction.
+        self.connection_lost = False
         self.warnings: list[dict[str, Any]] = []
         self.run_id = step.run_id
         self.step = step.key
@@ -68,7 +70,12 @@ class RunningContext:
         if now - self._asked_at < CHECKPOINT_SECONDS or self._atomic is not None:
             return
         self._asked_at = now
-        cancel = claims.held(step=self._claimed)
+        try:
+            cancel = claims.held(step=self._claimed)
+        except sql.CONNECTION_ERRORS:
+            # Away for a moment: no reason to throw the work away. The completion has patience.
+            connection.close()
+            return
         if cancel is None:
             raise ClaimLostError
         if cancel:
@@ -103,6 +110,7 @@ class RunningContext:
         except BaseException as exc:
             # Whatever the step makes of its error: what it had written is undone.
             self._open = False
+            self.connection_lost = sql.is_connection_lost()
             self.close(exc)
             raise
         finally:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.utils import InterfaceError, OperationalError
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -47,7 +46,6 @@ ORDER BY 2
 UNKNOWN_STEP = Retry(attempts=8, first_delay=2.0, factor=2.0, max_delay=60.0)
 #: Planning a map: only the database can make it fail.
 PLANNING = Retry(attempts=5, first_delay=1.0)
-DATABASE_ERRORS = (*sql.CONNECTION_ERRORS, OperationalError, InterfaceError)
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 5.0
 #: What the columns of an error hold, in characters.
 MAX_CODE, MAX_MESSAGE = 100, 2000
@@ -115,9 +113,9 @@ def _run(step: Claimed) -> list[ReadyStep] | None:
         heart.finish()
         context.close(exc)
         log.warning("late_write_refused")
-    except DATABASE_ERRORS as exc:
+    except sql.CONNECTION_ERRORS as exc:
         heart.finish()
-        lost = _connection_lost()
+        lost = context.connection_lost or sql.is_connection_lost()
         _lose(context, exc)
         if lost:
             _hand_back(step, graph)
@@ -418,14 +416,10 @@ def _hand_back(step: Claimed, graph: Graph) -> None:
     )
 
 
-def _connection_lost() -> bool:
-    return connection.connection is None or bool(connection.connection.closed)
-
-
 def _lose(context: RunningContext, error: BaseException) -> None:
     try:
         context.close(error)
-    except DATABASE_ERRORS:
+    except sql.CONNECTION_ERRORS:
         connection.close()
 
 
@@ -446,7 +440,7 @@ def _persistently(step: Claimed, write: Callable[[], Any]) -> Any:
         except sql.LOCK_ERRORS:
             if time.monotonic() > give_up:
                 raise
-        except DATABASE_ERRORS:
+        except sql.CONNECTION_ERRORS:
             if time.monotonic() > give_up:
                 raise
             connection.close()

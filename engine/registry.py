@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import typing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,12 @@ class AutomationDeclaration:
     graph: Graph
     where: str
 
-    @property
+    @cached_property
     def input_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the input."""
         return self.input.model_json_schema()
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """Return the identity of the version this code declares."""
         return self.graph.checksum(input_schema=self.input_schema)

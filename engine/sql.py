@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from django.db import connection, transaction
+from django.db.utils import InterfaceError, OperationalError
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: What a broken or vanished connection raises, from psycopg itself.
-CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+#: What a broken or vanished connection raises: from psycopg itself, and from Django where it opens
+#: one or begins a transaction.
+CONNECTION_ERRORS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    OperationalError,
+    InterfaceError,
+)
 #: Two transactions waited for each other, or one waited too long: nothing was done, try again.
 LOCK_ERRORS = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 LOCK_TRIES = 5
@@ -39,6 +46,11 @@ def count(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
     with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, parameters, prepare=True)
         return cursor.rowcount
+
+
+def is_connection_lost() -> bool:
+    """Tell whether the last error took this thread's connection with it."""
+    return connection.connection is None or bool(connection.connection.closed)
 
 
 def jsonb(value: Any) -> Jsonb:

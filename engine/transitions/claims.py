@@ -23,7 +23,7 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
 
 # The claim is committed without waiting for the disk (set_config is local to this transaction): if
 # PostgreSQL crashes and loses it, the row is queued again and this claim is fenced (point 19).
-# Of a lane with a limit only what the dispatcher has sent on credit may be claimed, or a late message
+# Of a lane with a limit only what the dispatcher has sent on credit may be claimed: a late message
 # would pass the limit. A pause that overtakes the claim keeps its state; that the run has begun is
 # noted all the same, or `resume` would make it `pending` again.
 CLAIM = """

@@ -65,8 +65,8 @@ SET state = 'cancelling', ending = %(ending)s, error_code = %(code)s, error_mess
 WHERE id = %(run)s AND state IN ('pending', 'running', 'paused', 'blocked')
 """
 # Sets the flag on every row first, whatever its state: a claim that raced this waits for the row's
-# lock, reads it again and finds the flag (I10). Then ends what nobody holds. Who was asked already is
-# not asked again: the manager repeats this four times a second until the run has ended.
+# lock, reads it again and finds the flag (I10). Then ends what nobody holds. Who was asked is not
+# asked again: the manager repeats this four times a second until the run has ended.
 SWEEP = """
 WITH mine AS (
     SELECT s.id FROM engine_steprun s
