@@ -95,6 +95,12 @@ def database(name: str, *, pooled: bool) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             "connect_timeout": 5,
+            # A connection whose other end is gone without a word fails within seconds, not hours:
+            # the heartbeat of a running step waits on one.
+            "tcp_user_timeout": 15_000,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
             "application_name": "ai-business-engine",
             # psycopg prepares nothing at all while this is None, Django's default. Only the hot
             # statements ask for it (engine.sql); Django's own cursor binds on the client.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rest_framework.request import Request
 
-    from engine.api.runs import RunRequest
+    from engine.api.submissions import RunRequest
 
 Model = TypeVar("Model", bound="BaseModel")
 

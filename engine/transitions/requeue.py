@@ -44,6 +44,8 @@ SET state = CASE WHEN r.state = 'paused' THEN 'paused'
         WHEN EXISTS (SELECT 1 FROM engine_steprun s
                      WHERE s.run_id = r.id AND s.state = 'dead') THEN 'blocked'
         ELSE 'running' END,
+    -- A deadline that has passed would end the new generation at once: the operator's word counts.
+    deadline_at = CASE WHEN r.deadline_at > clock_timestamp() THEN r.deadline_at END,
     ending = '', finished_at = NULL, generation = r.generation + 1,
     error_code = '', error_message = ''
 WHERE r.id = %(run)s AND r.state IN ('blocked', 'failed', 'paused', 'running')

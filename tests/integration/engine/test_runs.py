@@ -284,3 +284,13 @@ def test_submit__refuses_a_deadline_that_no_calendar_can_show(line, year):
     deadline = datetime(year, 1, 1, tzinfo=UTC)
     with pytest.raises(InputInvalidError, match="deadline_at"):
         runs.submit(automation="lab.squares", input={}, trigger="api", deadline_at=deadline)
+
+
+def test_requeue__of_a_run_whose_deadline_has_passed_lets_it_go_on(line, tmp_path):
+    run_id = start("lab.fragile", folder=str(tmp_path))
+    settle(line, run_id, "blocked")
+    Run.objects.filter(pk=run_id).update(deadline_at="2000-01-01T00:00:00Z")
+    (tmp_path / "mended").touch()
+    dead_letters.requeue(dead_letter_id=DeadLetter.objects.get().pk, actor="ann")
+    assert runs.expire_deadlines(limit=10) == 0
+    settle(line, run_id, "succeeded")

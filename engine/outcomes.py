@@ -1,0 +1,156 @@
+"""Write down how a held step ended, whatever becomes of the database meanwhile."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+
+from engine import runs, sql
+from engine.errors import EngineError, StepError
+from engine.policies import MAX_CRASHES, OnDead, Retry, crash_delay
+from engine.transitions import claims, failures
+from engine.values import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.graph import Graph
+    from engine.transitions.claims import Claimed
+
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 5.0
+#: What the columns of an error hold, in characters.
+MAX_CODE, MAX_MESSAGE = 100, 2000
+
+log = structlog.get_logger(__name__)
+
+
+def fail(step: Claimed, graph: Graph, retry: Retry, error: BaseException) -> None:
+    """Record a failure: backoff while attempts are left, else a dead letter."""
+    code, message, permanent = _described(error)
+    if permanent or step.failures + 1 >= retry.attempts:
+        fail_run = graph.on_dead == OnDead.FAIL
+        _until_recorded(
+            step,
+            lambda: failures.bury(
+                step_run_id=step.id, claim=step.claim, code=code, message=message, fail_run=fail_run
+            ),
+        )
+        log.error("step_dead", code=code)
+        if fail_run:
+            runs.finish_ending(run_id=step.run_id)
+        return
+    delay = retry.delay(failures=step.failures + 1, random=random.SystemRandom())
+    _until_recorded(
+        step,
+        lambda: failures.retry(
+            step_run_id=step.id, claim=step.claim, code=code, message=message, delay_seconds=delay
+        ),
+    )
+    log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
+
+
+def _described(error: BaseException) -> tuple[str, str, bool]:
+    """Return code, safe message and whether a retry is pointless.
+
+    Only what a StepError says is stored; of any other exception its class, never its text, which
+    may hold secrets or payloads. The text goes to the log, where access is an operator's.
+    """
+    if isinstance(error, StepError):
+        return (
+            storable(error.code)[:MAX_CODE],
+            storable(error.message)[:MAX_MESSAGE],
+            error.permanent,
+        )
+    if isinstance(error, EngineError):
+        return error.code, storable(error.message)[:MAX_MESSAGE], True
+    log.error("step_failed", exc_info=error)
+    return "unexpected_error", f"The step raised {type(error).__name__}.", False
+
+
+def _until_recorded(step: Claimed, record: Callable[[], bool]) -> None:
+    """Write a failure; when a cancel came first, the step ends as cancelled instead."""
+
+    def write() -> bool:
+        with transaction.atomic():
+            return record()
+
+    if not persistently(step, write):
+        cancel(step, "failed while being cancelled")
+
+
+def cancel(step: Claimed, reason: str) -> bool:
+    """End a held step of which a cancel is wanted; False when none is wanted or it is not held."""
+    ended = persistently(
+        step, lambda: failures.cancel(step_run_id=step.id, claim=step.claim, reason=reason)
+    )
+    if ended:
+        runs.finish_ending(run_id=step.run_id)
+    return bool(ended)
+
+
+def hand_back(step: Claimed, graph: Graph) -> None:
+    """Give a step back whose database went away under it: no attempt of its own is lost.
+
+    Counted like a lost worker, so that a step which itself makes the server drop the connection
+    cannot go round for ever.
+    """
+    code, message = "database_lost", "The database went away while the step ran."
+    if step.crashes + 1 >= MAX_CRASHES:
+        fail_run = graph.on_dead == OnDead.FAIL
+        _until_recorded(
+            step,
+            lambda: failures.bury(
+                step_run_id=step.id,
+                claim=step.claim,
+                code=code,
+                message=message,
+                fail_run=fail_run,
+                failures=0,
+                crashes=1,
+            ),
+        )
+        return
+    _until_recorded(
+        step,
+        lambda: failures.retry(
+            step_run_id=step.id,
+            claim=step.claim,
+            code=code,
+            message=message,
+            delay_seconds=crash_delay(crashes=step.crashes + 1),
+            failures=0,
+            crashes=1,
+        ),
+    )
+
+
+def persistently(step: Claimed, write: Callable[[], Any]) -> Any:
+    """Write an outcome although the database may be restarting (crash points 12 and 18).
+
+    An answer lost on the way is asked for afterwards: this very claim may have committed. After
+    COMMIT_PATIENCE_SECONDS the lease mechanism takes over and the error leaves.
+    """
+    give_up = time.monotonic() + settings.COMMIT_PATIENCE_SECONDS
+    wait = FIRST_WAIT_SECONDS
+    unsure = False
+    while True:
+        try:
+            if unsure and claims.succeeded_before(step=step):
+                return []
+            return write()
+        except sql.LOCK_ERRORS:
+            if time.monotonic() > give_up:
+                raise
+        except sql.CONNECTION_ERRORS:
+            if time.monotonic() > give_up:
+                raise
+            connection.close()
+            unsure = True
+            log.warning("database_away", retry_in_seconds=wait)
+            time.sleep(wait)
+            wait = min(wait * 2, MAX_WAIT_SECONDS)

@@ -1,0 +1,146 @@
+"""What a step takes and gives: arguments out of its parents' outputs, its result back as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from engine import artifacts, definitions, sql
+from engine.errors import NotFoundError, StepError
+from engine.graph import UNMAPPED
+from engine.values import follow, holds_nul, loaded
+
+if TYPE_CHECKING:
+    from engine.graph import Binding, Node
+    from engine.registry import StepDeclaration
+    from engine.transitions.claims import Claimed
+
+INPUTS = """
+SELECT s.key, s.map_index, s.kind, o.value, o.ref
+FROM engine_steprun s JOIN engine_stepoutput o ON o.step_run_id = s.id
+WHERE s.run_id = %(run)s AND s.key = ANY(%(keys)s)
+UNION ALL
+SELECT NULL, 0, NULL, value, NULL FROM engine_stepinput WHERE step_run_id = %(id)s
+ORDER BY 2
+"""
+#: Items a map may have; beyond it a list is better processed in parts.
+MAX_ITEMS = 100_000
+
+
+def arguments(step: Claimed, node: Node, declared: StepDeclaration) -> dict[str, Any]:
+    """Return the validated arguments of a claimed step; StepError names one that does not fit."""
+    outputs, item = _outputs(step, node)
+    plain = {name: _value(binding, step, outputs) for name, binding in node.args.items()}
+    plain.update(item)
+    found = {}
+    for name, value in plain.items():
+        try:
+            # Models were stored by their fields' names, whatever their aliases outside.
+            found[name] = declared.adapters[name].validate_python(value, by_name=True)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join([name, *map(str, first["loc"])])
+            raise StepError(
+                "argument_invalid", f"{node.key}: {where}: {first['msg']}", permanent=True
+            ) from exc
+    return found
+
+
+def items(step: Claimed, node: Node) -> list[dict[str, Any]]:
+    """Zip the lists a node is mapped over into one {parameter: value} per item."""
+    outputs, _ = _outputs(step, node)
+    lists = {name: _value(binding, step, outputs) for name, binding in node.over.items()}
+    for name, values in lists.items():
+        if not isinstance(values, list):
+            message = f"{node.key}: {name} is mapped over something that is not a list."
+            raise StepError("map_over_no_list", message, permanent=True)
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        message = f"{node.key}: the lists to map over differ in length: {lengths}."
+        raise StepError("map_lengths_differ", message, permanent=True)
+    size = next(iter(lengths.values()))
+    if size > MAX_ITEMS:
+        message = f"{node.key}: {size} items; a map takes at most {MAX_ITEMS}."
+        raise StepError("map_too_wide", message, permanent=True)
+    return [{name: values[n] for name, values in lists.items()} for n in range(size)]
+
+
+def stored(declared: StepDeclaration, result: Any) -> tuple[Any, dict[str, Any] | None]:
+    """Return the result as JSON value, or as the reference of its content when it is large."""
+    try:
+        checked = declared.result_adapter.validate_python(result)
+        encoded = declared.result_adapter.dump_json(checked)
+    except (ValidationError, PydanticSerializationError) as exc:
+        raise StepError(
+            "result_invalid",
+            f"{declared.name} returned something that does not fit its return annotation.",
+            permanent=True,
+        ) from exc
+    if b"null" in encoded:
+        _refuse_infinite(declared, checked)
+    if holds_nul(encoded.decode()):
+        raise StepError(
+            "result_invalid", f"{declared.name} returned a NUL character.", permanent=True
+        )
+    if len(encoded) <= settings.INLINE_VALUE_BYTES:
+        return json.loads(encoded), None
+    ref = artifacts.put(
+        name=f"{declared.name}.json", content=encoded, media_type="application/json"
+    )
+    return None, ref.model_dump()
+
+
+def _outputs(step: Claimed, node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the outputs it takes by key (lists for mapped parents) and the item of a map.
+
+    A planner takes the lists to map over, an item only what is the same for all: were it to read
+    the lists as well, a map of n items would read n times n of them.
+    """
+    taken = node.over if step.kind == "map" else node.args
+    keys = list(dict.fromkeys(b.key for b in taken.values() if b.source == "node"))
+    if not keys and step.map_index == UNMAPPED:
+        return {}, {}
+    found = sql.rows(INPUTS, {"run": step.run_id, "keys": keys, "id": step.id})
+    graph = definitions.graph(step.version_id)
+    outputs: dict[str, Any] = {key: [] if graph.by_key[key].mapped else None for key in keys}
+    item: dict[str, Any] = {}
+    for row in found:
+        value = loaded(value=sql.parsed(row.value), ref=sql.parsed(row.ref), read=_read)
+        if row.key is None:
+            item = value
+        elif row.map_index != UNMAPPED:
+            outputs[row.key].append(value)
+        elif row.kind == "step":
+            outputs[row.key] = value
+    return outputs, item
+
+
+def _value(binding: Binding, step: Claimed, outputs: dict[str, Any]) -> Any:
+    if binding.source == "const":
+        return binding.value
+    start = step.input if binding.source == "input" else outputs[binding.key]
+    return follow(start, binding.path)
+
+
+def _refuse_infinite(declared: StepDeclaration, checked: Any) -> None:
+    """Refuse a result with a number that JSON does not have: it would silently become null."""
+    try:
+        json.dumps(declared.result_adapter.dump_python(checked, mode="json"), allow_nan=False)
+    except ValueError as exc:
+        raise StepError(
+            "result_invalid",
+            f"{declared.name} returned a number that is not finite.",
+            permanent=True,
+        ) from exc
+
+
+def _read(sha256: str) -> bytes:
+    try:
+        with artifacts.open_content(sha256=sha256) as file:
+            return file.read()
+    except NotFoundError as exc:
+        raise StepError("artifact_gone", exc.message, permanent=True) from exc
