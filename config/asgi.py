@@ -2,10 +2,14 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
-# Each request runs in a thread of its own here: connections come from a pool and go back to it.
+# Connections come from a pool and go back to it after each request: fewer than there are threads.
 # Everywhere else threads live long and keep their connection.
 os.environ.setdefault("DATABASE_POOL", "1")
-application = get_asgi_application()
+django.setup(set_prefix=False)
+
+from config.serving import Handler  # noqa: E402 - needs the settings
+
+application = Handler()

@@ -123,6 +123,8 @@ def logging_config(
             "django.db.backends": {"level": "WARNING"},
             # A refused request is an answer, not an incident; what breaks is logged as an error.
             "django.request": {"level": "ERROR"},
+            # Nor is a wrong Host header, which anybody can send as often as he likes.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from django_prometheus import exports
 from prometheus_client import Counter, Histogram
 
@@ -95,6 +97,8 @@ def _route(request: HttpRequest) -> str:
     return "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", match.route)
 
 
+@csrf_exempt
+@require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Expose this process's metrics, or those of all web processes (PROMETHEUS_MULTIPROC_DIR)."""
     response: HttpResponse = exports.ExportToDjangoView(request)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from config import health, telemetry
 
 urlpatterns = [
+    # Who types the bare address is a person: programs know their paths.
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),
     path("health", health.overall, name="health"),

@@ -21,6 +21,10 @@ DEFAULT_VAR_DIR = PROJECT_DIR / "var"
 SOCKET_PATH_BYTES = 103
 POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
 
+#: Bank statements, reports, logs, secrets: nothing here is another user's business. `var/` itself
+#: stays as it is where it exists: VAR_DIR may name a folder that holds more than this.
+PRIVATE_FOLDERS = ("artifacts", "log", "redis", "reports", "run", "secrets")
+
 LOG_ROTATE_BYTES = 20 * 1024 * 1024
 
 
@@ -53,10 +57,10 @@ class Layout:
     def prepare(self) -> None:
         """Create the folders; refuse a `var/` of somebody else."""
         try:
-            self.var_dir.mkdir(parents=True, exist_ok=True)
+            self.var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_foreign(self.var_dir)
-            self.log_dir.mkdir(exist_ok=True)
-            for private in (self.run_dir, self.redis_dir):
+            for name in PRIVATE_FOLDERS:
+                private = self.var_dir / name
                 private.mkdir(mode=0o700, exist_ok=True)
                 private.chmod(0o700)
         except OSError as error:

@@ -25,7 +25,6 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "engine.api.problems.handle",
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_THROTTLE_RATES": {"sign_in": "20/min"},
 }
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
@@ -71,6 +70,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": None,
+    "LOGIN": {"form": "engine.admin.signing_in.SignInForm"},
     "DASHBOARD_CALLBACK": "departments.admin.dashboard.context",
     "STYLES": [lambda _request: static("engine/admin.css")],
     "BORDER_RADIUS": "8px",
@@ -105,6 +105,10 @@ UNFOLD: dict[str, Any] = {
         ],
     },
 }
+
+#: Where a sign-in leads whose `next` points elsewhere, and where one comes from.
+LOGIN_REDIRECT_URL = "admin:index"
+LOGIN_URL = "admin:login"
 
 #: Static files are served out of the packages: no `collectstatic` between install and start.
 WHITENOISE_USE_FINDERS = True

@@ -35,6 +35,8 @@ def prepared(argv: Sequence[str]) -> Iterator[None]:
     # Until the supervisor takes over a signal ends us as Ctrl-C does, through every `finally`.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    # Every process started from here inherits it: files are for their owner.
+    os.umask(0o077)
     place = provision.rooms()
     place.prepare()
     with _alone(place.run_dir / "up.lock"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import path, reverse
 
 from departments import selectors, services
 from departments.models import Department
@@ -12,9 +15,19 @@ from engine.admin.acting import act, actor
 from engine.admin.reading import ReadingAdmin, allowed, lane_badge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.models import QuerySet
     from django.http import HttpRequest
+    from django.urls import URLPattern
     from django.utils.safestring import SafeString
+
+
+#: What a button does, and how its success is told.
+_DOORS: dict[str, tuple[Callable[..., object], str]] = {
+    "pause": (services.pause, "Paused"),
+    "resume": (services.resume, "Resumed"),
+}
 
 
 @admin.register(Department)
@@ -26,6 +39,9 @@ class DepartmentAdmin(ReadingAdmin):
     fields = ["title", "slug", "purpose", "lane", "open_work", "letters", "declared"]
     readonly_fields = fields
     actions = ["pause_selected", "resume_selected"]
+    change_form_before_template = "departments/admin/department_acts.html"
+    # Forms cannot be nested: the button above names this one by id.
+    change_form_outer_after_template = "departments/admin/department_forms.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Department]:
         """Remember each department's status for this request: one query, not one a row."""
@@ -62,6 +78,44 @@ class DepartmentAdmin(ReadingAdmin):
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Department]) -> None:
         """Resume the selected departments."""
         self._steer(request, services.resume, queryset, done="Resumed")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the button."""
+        own = path(
+            "<path:slug>/act/<str:verb>",
+            self.admin_site.admin_view(self.act_view),
+            name="departments_department_act",
+        )
+        return [own, *super().get_urls()]
+
+    def act_view(self, request: HttpRequest, slug: str, verb: str) -> HttpResponse:
+        """Pause or resume one department and return to its page."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_steer_permission(request):
+            raise PermissionDenied
+        chosen = Department.objects.filter(slug=slug)
+        if verb not in _DOORS or not chosen.exists():
+            raise Http404
+        door, done = _DOORS[verb]
+        self._steer(request, door, chosen, done=done)
+        return HttpResponseRedirect(reverse("admin:departments_department_change", args=[slug]))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the department with what can be done."""
+        found = next((s for s in selectors.departments() if s.department.slug == object_id), None)
+        verb = ""
+        if found is not None and self.has_steer_permission(request):
+            verb = "resume" if found.lane.paused else "pause"
+        more = {"verb": verb, **(extra_context or {})}
+        response: HttpResponse = super().change_view(request, object_id, form_url, more)
+        return response
 
     def _steer(
         self, request: HttpRequest, door: Any, queryset: QuerySet[Department], *, done: str

@@ -23,6 +23,8 @@ AUDIENCE = "ai-business-engine-api"
 ALGORITHM = "HS256"
 #: Longest subject; it is written into columns of this width.
 SUBJECT_CHARACTERS = 150
+#: The end of year 9999: no clock can show a later expiry.
+LATEST_EXPIRY = 253_402_300_799
 
 Kind = Literal["access", "refresh"]
 
@@ -91,9 +93,14 @@ def verify(token: str, *, key: str, kind: Kind = "access") -> Claims:
         raise TokenInvalidError(f"A token of the kind {kind!r} is needed here.")
     if not isinstance(subject, str) or not isinstance(scopes, list) or "exp" not in payload:
         raise TokenInvalidError("The token lacks its subject, scopes or expiry.")
+    # Another holder of the key (an identity provider) may mint what we would not.
+    if not subject or not subject.isprintable() or len(subject) > SUBJECT_CHARACTERS:
+        raise TokenInvalidError("The token's subject cannot be recorded.")
+    if not all(isinstance(scope, str) for scope in scopes) or payload["exp"] > LATEST_EXPIRY:
+        raise TokenInvalidError("The token's scopes or expiry are malformed.")
     return Claims(
-        subject=subject[:SUBJECT_CHARACTERS],
-        scopes=tuple(str(scope) for scope in scopes),
+        subject=subject,
+        scopes=tuple(scopes),
         kind=kind,
         id=str(payload.get("jti", "")),
         user_mark=str(payload.get("mark", "")),

@@ -10,10 +10,10 @@ from drf_spectacular.utils import extend_schema
 from pydantic import BaseModel, StringConstraints
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.response import Response
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from engine.access import people, tokens
+from engine.access import guessing, people, tokens
 from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
 from engine.api.problems import Problem
@@ -62,14 +62,19 @@ class Me(BaseModel):
     expires_at: datetime
 
 
-class SignInThrottle(SimpleRateThrottle):
-    """Slow guessing down: so many tries per address and minute, in each web process."""
+class SignInThrottle(BaseThrottle):
+    """Slow guessing down: so many tries per address and minute."""
 
-    scope = "sign_in"
+    _wait = 0
 
-    def get_cache_key(self, request: Request, view: APIView) -> str:  # noqa: ARG002
-        """Return the counter of the caller's address."""
-        return f"sign-in:{self.get_ident(request)}"
+    def allow_request(self, request: Request, view: APIView) -> bool:  # noqa: ARG002
+        """Count the try; tell whether it may be made."""
+        self._wait = guessing.wait_seconds(request._request)  # noqa: SLF001 - Django's own request
+        return not self._wait
+
+    def wait(self) -> float:
+        """Return the seconds for `Retry-After`."""
+        return self._wait
 
 
 class _OpenView(APIView):

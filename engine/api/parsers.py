@@ -47,7 +47,8 @@ class StrictJSONParser(BaseParser):
 def strict_json(body: bytes | str) -> Any:
     """Return the parsed document; raises ParseError saying what is wrong with it."""
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        text = body if isinstance(body, str) else body.decode("utf-8-sig")
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except RecursionError:
         raise ParseError("The JSON is nested too deeply.") from None
     except UnicodeDecodeError:
@@ -60,6 +61,16 @@ def strict_json(body: bytes | str) -> Any:
         raise ParseError(f"The body is not valid JSON: {exc}.") from None
     _check(document)
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name given twice: who checked the first would be shown another than who acts."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:100]!a} is given twice in one object")
+        found[name] = value
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -81,9 +81,13 @@ def request_id(request: Request) -> str:
 def uuid(text: str, *, what: str) -> UUID:
     """Return the id out of a path; what is no id names nothing that exists."""
     try:
-        return UUID(text)
+        found = UUID(text)
     except ValueError:
-        raise NotFoundError(f"There is no such {what}: its id is not a UUID.") from None
+        found = None
+    # One address for one thing: not also in braces, as a URN or without its hyphens.
+    if found is None or str(found) != text.lower():
+        raise NotFoundError(f"There is no such {what}: its id is not a UUID.")
+    return found
 
 
 def row_id(text: str, *, what: str) -> int:
@@ -140,6 +144,8 @@ def _invalid(
             reason = f"unknown; known: {', '.join(known.model_fields) or 'none'}"
         elif error["type"] == "model_type":
             reason = "must be a JSON object"
+        elif error["type"] == "string_pattern_mismatch":
+            reason = "contains a NUL character, which cannot be stored"
         errors.append((f"{prefix}{place}", reason))
     where, reason = errors[0]
     return RequestInvalid(f"{kind} {where or 'body'}: {reason}", errors)

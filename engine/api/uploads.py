@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import (
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
+from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
 from django.http.multipartparser import MultiPartParserError
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import DataAndFiles, MultiPartParser
@@ -50,10 +55,24 @@ class MultiPart(MultiPartParser):
         self, stream: Any, media_type: str | None = None, parser_context: Any = None
     ) -> DataAndFiles[Any, Any]:
         """Return fields and files."""
+        request = parser_context["request"]
+        meta = {**request.META, "CONTENT_TYPE": media_type}
         try:
-            return super().parse(stream, media_type, parser_context)
+            form = _Form(meta, stream, request.upload_handlers, "utf-8")
+            return DataAndFiles(*form.parse())
+        except (TooManyFieldsSent, TooManyFilesSent):
+            raise ParseError("The form has too many parts.") from None
         except (MultiPartParserError, SuspiciousOperation, UnicodeDecodeError) as exc:
             raise ParseError("The form is not valid multipart/form-data.") from exc
+
+
+class _Form(DjangoMultiPartParser):
+    def sanitize_file_name(self, file_name: str) -> str:
+        """Name a file whose name is only a path: Django would leave the whole file out.
+
+        Its run would start on the automation's default as if nothing had been sent.
+        """
+        return super().sanitize_file_name(file_name) or "file"
 
 
 def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, UploadedFile[Any]]]:
@@ -70,9 +89,17 @@ def read(request: Request, model: type[Model]) -> tuple[Model, dict[str, Uploade
         if name in request.FILES:
             continue
         text = document.get(name)
-        fields[name] = strict_json(text) if name in _JSON_FIELDS else text
+        fields[name] = _json(name, text) if name in _JSON_FIELDS else text
     files = {name: request.FILES[name] for name in request.FILES}
     return requests.body(fields, model), files
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return strict_json(text)
+    except ParseError as exc:
+        reason = str(exc.detail).removeprefix("The body is ")
+        raise RequestInvalid(f"Field /{name}: {reason}", [(f"/{name}", reason)]) from None
 
 
 def store(

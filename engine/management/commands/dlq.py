@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.conf import settings
 from django.core.management.base import CommandError
 
 from engine import dead_letter_selectors, dead_letters
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 STATES = [state for state, _label in DeadLetter.STATES]
 #: Most dead letters one call acts on.
 MAX_AT_ONCE = 10_000
+#: The code of what a step raised without giving it one.
+UNEXPECTED = "unexpected_error"
 
 
 class Command(OperatorCommand):
@@ -77,6 +80,9 @@ class Command(OperatorCommand):
         }.items():
             if shown:
                 self.stdout.write(f"{name:<12} {shown}")
+        if row.error_code == UNEXPECTED:
+            # A message may hold anything, so none is stored: it is in the log of the machine.
+            self.stdout.write(f"Traceback    grep {row.run_id} {settings.VAR_DIR}/log/app.log")
 
     def do_requeue(self, **options: Any) -> None:
         rows = self._chosen(options)

@@ -131,6 +131,35 @@ def test_department__is_paused_and_resumed_by_list_action(operator, line):
         assert Lane.objects.get(slug="lab").paused is paused
 
 
+def test_department_page__offers_the_one_act_that_is_legal(operator, line):
+    address = "/admin/departments/department/lab/"
+    for verb, other in (("pause", "resume"), ("resume", "pause")):
+        page = operator.get(f"{address}change/").content.decode()
+        assert f"{address}act/{verb}" in page
+        assert f"{address}act/{other}" not in page
+        assert operator.get(f"{address}act/{verb}").status_code == 405
+        answered = operator.post(f"{address}act/{verb}")
+        assert answered.headers["Location"] == f"{address}change/"
+        assert Lane.objects.get(slug="lab").paused is (verb == "pause")
+    assert operator.post(f"{address}act/delete").status_code == 404
+    assert operator.post("/admin/departments/department/none/act/pause").status_code == 404
+
+
+def test_department_page__offers_an_onlooker_nothing(onlooker):
+    assert "/act/" not in onlooker.get("/admin/departments/department/lab/change/").content.decode()
+    assert onlooker.post("/admin/departments/department/lab/act/pause").status_code == 403
+
+
+def test_bare_address__leads_to_the_admin(operator):
+    assert operator.get("/").headers["Location"] == "/admin/"
+
+
+def test_wrong_address__is_a_page_that_leads_back(operator):
+    answered = operator.get("/admin/nope/")
+    assert answered.status_code == 404
+    assert 'href="/admin/"' in answered.content.decode()
+
+
 def test_dashboard__tells_the_state_of_the_business(operator, letter):
     page = operator.get("/admin/").content.decode()
     assert "Laboratory" in page

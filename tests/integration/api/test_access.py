@@ -1,6 +1,8 @@
 import json
 
+import jwt
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.urls import get_resolver
 
@@ -9,6 +11,7 @@ from tests.integration.faces import ApiClient, token
 pytestmark = pytest.mark.django_db
 
 OPEN = {
+    "home",
     "livez",
     "readyz",
     "health",
@@ -63,6 +66,12 @@ def test_wildcard__covers_its_prefix_only():
     assert ApiClient("admin.*").get("/runs").status_code == 403
 
 
+def claiming(**claims):
+    """Return a token signed with our key that says what we would never say."""
+    said = jwt.decode(token("runs.read"), options={"verify_signature": False})
+    return jwt.encode({**said, **claims}, settings.JWT_SECRET, algorithm="HS256")
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -73,6 +82,12 @@ def test_wildcard__covers_its_prefix_only():
         lambda: "abc",
         lambda: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.",
         lambda: "é",
+        lambda: claiming(sub=""),
+        lambda: claiming(sub="a\x00b"),
+        lambda: claiming(sub="x" * 151),
+        lambda: claiming(exp=9 * 10**18),
+        lambda: claiming(scopes=["runs.read", {"a": 1}]),
+        lambda: claiming(aud="somebody-else"),
     ],
 )
 def test_token__that_is_wrong_gets_401(bad):

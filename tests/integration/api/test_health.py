@@ -6,6 +6,7 @@ import time
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
 
 from config import health, probes
 from config.probes import HEALTHY, UNHEALTHY, Answer, Prober
@@ -24,6 +25,18 @@ def fresh_prober(broker):
 
 def test_livez__answers(client):
     assert client.get("/livez").json() == {"status": "alive"}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/health/manager", "/metrics"])
+def test_health__takes_no_post_and_asks_for_no_cookie(path):
+    assert Client(enforce_csrf_checks=True).post(path).status_code == 405
+
+
+def test_wrong_host__is_refused_without_filling_the_log(client, settings, caplog):
+    settings.ALLOWED_HOSTS = ["localhost"]
+    with caplog.at_level(settings.LOGGING["loggers"]["django.security.DisallowedHost"]["level"]):
+        assert client.get("/livez", headers={"host": "evil.example"}).status_code == 400
+    assert not caplog.records
 
 
 def test_readyz__is_ready_with_database_migrations_and_redis(client):

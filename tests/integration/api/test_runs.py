@@ -59,6 +59,10 @@ BAD_BODIES = {
     "deep": b'{"automation":"lab.squares","input":{"count":' + b"[" * 200 + b"]" * 200 + b"}}",
     "unknown field": b'{"automation":"lab.squares","colour":1}',
     "unknown input field": b'{"automation":"lab.squares","input":{"colour":1}}',
+    "name given twice": b'{"automation":"no.such","automation":"lab.squares"}',
+    "utf-16": '{"automation":"lab.squares"}'.encode("utf-16"),
+    "priority as text": b'{"automation":"lab.squares","priority":"1"}',
+    "priority as truth": b'{"automation":"lab.squares","priority":true}',
     "no automation": b"{}",
     "unknown automation": b'{"automation":"no.such"}',
     "nul automation": b'{"automation":"\\u0000"}',
@@ -118,6 +122,32 @@ def test_start__takes_a_form_with_its_files(api, line):
     assert (given[field]["name"], given[field]["size"]) == ("bänk.csv", 4)
 
 
+def test_start__keeps_a_file_whose_name_is_only_a_path(api, line):
+    # Left out, the report would be one of the sample ledger, and succeed.
+    form = (
+        '--x\r\nContent-Disposition: form-data; name="automation"\r\n\r\nfinance.cashflow_report'
+        '\r\n--x\r\nContent-Disposition: form-data; name="ledger"; filename=".."\r\n\r\na;b'
+        "\r\n--x--\r\n"
+    )
+    response = api.post("/runs", data=form, content_type="multipart/form-data; boundary=x")
+    assert response.status_code == 201, response.content
+    assert response.json()["input"]["ledger"]["name"] == "file"
+
+
+@pytest.mark.parametrize("field", ["input", "tags", "priority"])
+def test_start__names_the_field_of_a_form_that_is_not_json(api, line, field):
+    form = {"automation": "lab.squares", field: "{'a"}
+    response = api.post("/runs", data=form)
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["pointer"] == f"/{field}"
+
+
+def test_start__says_in_words_that_a_field_holds_a_nul_character(api, line):
+    form = {"automation": "lab.squares", "correlation_id": "a\x00b"}
+    detail = api.post("/runs", data=form).json()["detail"]
+    assert detail == "Field /correlation_id: contains a NUL character, which cannot be stored"
+
+
 @pytest.mark.parametrize("field", ["nothing", "input"])
 def test_start__with_a_file_for_no_field_stores_nothing(api, line, field):
     file = SimpleUploadedFile("a.csv", b"x")
@@ -170,6 +200,12 @@ def test_list__refuses_a_bad_query(api, line, query):
     response = api.get(f"/runs?{query}")
     assert response.status_code == 400
     assert response.json()["errors"]
+
+
+def test_run__has_one_address(api, line, run):
+    for other in (f"{{{run['id']}}}", f"urn:uuid:{run['id']}", run["id"].replace("-", "")):
+        assert api.get(f"/runs/{other}").status_code == 404
+    assert api.get(f"/runs/{run['id'].upper()}").status_code == 200
 
 
 @pytest.mark.parametrize("identity", ["x", "%00", "0" * 32, "1/../2", "é"])

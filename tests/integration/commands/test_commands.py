@@ -114,6 +114,16 @@ def test_steering__changes_the_run(line):
     assert "cancelled" in refused("runs", "cancel", run["id"])
 
 
+def test_show__of_an_unexpected_error_says_where_its_traceback_is(line):
+    run = document("runs", "start", "lab.secret_chain")
+    work(line)
+    letter = DeadLetter.objects.get()
+    assert letter.error_code == "unexpected_error"
+    shown = command("dlq", "show", str(letter.pk))
+    assert f"grep {run['id']}" in shown
+    assert "app.log" in shown
+
+
 def test_discard__is_a_dry_run_unless_applied(line, tmp_path):
     document("runs", "start", "lab.fragile", "--input", f"folder={tmp_path}")
     work(line)

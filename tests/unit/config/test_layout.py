@@ -24,8 +24,15 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_layout__keeps_run_and_redis_folders_private(rooms):
-    assert {mode(rooms.run_dir), mode(rooms.redis_dir)} == {0o700}
+def test_layout__keeps_every_folder_private(rooms):
+    assert mode(rooms.var_dir) == 0o700
+    assert {mode(folder) for folder in rooms.var_dir.iterdir()} == {0o700}
+
+
+def test_layout__closes_folders_that_stood_open(rooms):
+    rooms.log_dir.chmod(0o755)
+    rooms.prepare()
+    assert mode(rooms.log_dir) == 0o700
 
 
 def test_layout__names_the_owner_of_a_foreign_folder(rooms, monkeypatch):

@@ -1,0 +1,44 @@
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+
+from engine.access import guessing
+
+pytestmark = pytest.mark.django_db
+
+SIGN_IN = "/admin/login/"
+
+
+@pytest.fixture(autouse=True)
+def somebody():
+    cache.clear()
+    User.objects.create_superuser("root", "", "pw")
+    yield
+    cache.clear()
+
+
+def tried(client, password, following="/admin/"):
+    given = {"username": "root", "password": password, "next": following}
+    return client.post(SIGN_IN, given)
+
+
+def test_sign_in__slows_guessing_down(client):
+    for _ in range(guessing.TRIES_PER_WINDOW):
+        assert b"Too many tries" not in tried(client, "wrong").content
+    answered = tried(client, "pw")
+    assert answered.status_code == 200
+    assert b"Too many tries" in answered.content
+
+
+@pytest.mark.parametrize(
+    "following",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"],
+)
+def test_sign_in__leads_nowhere_else(client, following):
+    assert tried(client, "pw", following).headers["Location"] == "/admin/"
+
+
+def test_sign_in__gives_a_cookie_scripts_cannot_read(client):
+    cookie = tried(client, "pw").cookies["sessionid"]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"

@@ -1,0 +1,162 @@
+"""How web answers a request, asked as an ASGI server asks."""
+
+import asyncio
+import threading
+
+import pytest
+from django.http import FileResponse, HttpResponse
+from django.urls import path
+
+from config import serving
+
+FILE_BYTES = 1_000_000
+
+
+def _size(request):
+    return HttpResponse(str(len(request.body)))
+
+
+def _thread(_request):
+    return HttpResponse(threading.current_thread().name)
+
+
+def _file(request):
+    return FileResponse(open(request.GET["path"], "rb"))  # noqa: PTH123 - it closes it
+
+
+gate = threading.Event()
+
+
+def _wait(_request):
+    gate.wait(10)
+    return HttpResponse("done")
+
+
+urlpatterns = [
+    path("size", _size),
+    path("thread", _thread),
+    path("file", _file),
+    path("wait", _wait),
+    path("livez", _thread),
+]
+
+
+@pytest.fixture
+def handler(settings):
+    settings.ROOT_URLCONF = __name__
+    settings.STATIC_ROOT = None
+    settings.MIDDLEWARE = [
+        "config.telemetry.RequestTelemetry",
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.common.CommonMiddleware",
+    ]
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    settings.MAX_ARTIFACT_BYTES = 10_000
+    return serving.Handler()
+
+
+class Call:
+    """One request: its chunks on the way in, its messages on the way out."""
+
+    def __init__(self, url, *chunks, **headers):
+        address, _, query = url.partition("?")
+        named = {"host": "localhost", **headers}
+        self.scope = {
+            "type": "http",
+            "method": "POST" if chunks else "GET",
+            "path": address,
+            "query_string": query.encode(),
+            "headers": [(k.replace("_", "-").encode(), str(v).encode()) for k, v in named.items()],
+        }
+        self.chunks = list(chunks) or [b""]
+        self.taken = 0
+        self.sent = []
+
+    async def receive(self):
+        if self.taken == len(self.chunks):
+            await asyncio.sleep(30)
+        self.taken += 1
+        more = self.taken < len(self.chunks)
+        return {"type": "http.request", "body": self.chunks[self.taken - 1], "more_body": more}
+
+    async def send(self, message):
+        self.sent.append(message)
+
+    async def through(self, handler):
+        await handler(self.scope, self.receive, self.send)
+        return self
+
+    @property
+    def status(self):
+        return self.sent[0]["status"]
+
+    @property
+    def headers(self):
+        return {name.lower(): value for name, value in self.sent[0]["headers"]}
+
+    @property
+    def pieces(self):
+        return [m["body"] for m in self.sent[1:] if m.get("body")]
+
+
+def run(handler, *arguments, **headers):
+    return asyncio.run(Call(*arguments, **headers).through(handler))
+
+
+def test_handler__hands_the_body_on(handler):
+    answered = run(handler, "/size", b"a" * 500, b"b" * 500)
+    assert (answered.status, answered.pieces) == (200, [b"1000"])
+
+
+def test_handler__refuses_an_announced_body_before_it_is_sent(handler):
+    answered = run(handler, "/size", b"a" * 2000, content_length=2000)
+    assert answered.status == 413
+    assert answered.headers[b"content-type"] == b"application/problem+json"
+    assert answered.headers[b"x-request-id"]
+
+
+def test_handler__stops_keeping_a_body_that_grows_above_the_limit(handler):
+    answered = run(handler, "/size", *[b"a" * 400] * 4)
+    assert answered.status == 413
+    assert b"larger than 1000 bytes" in answered.pieces[0]
+
+
+def test_handler__takes_files_up_to_the_limit_of_files(handler):
+    form = {"content_type": "multipart/form-data; boundary=x"}
+    assert run(handler, "/thread", b"a" * 10_500, **form).status == 200
+    assert run(handler, "/thread", b"a" * 11_001, **form).status == 413
+
+
+def test_handler__works_in_a_fixed_number_of_threads(handler):
+    async def many():
+        calls = [Call("/thread") for _ in range(60)]
+        await asyncio.gather(*(call.through(handler) for call in calls))
+        return {call.pieces[0] for call in calls}
+
+    names = asyncio.run(many())
+    assert all(name.startswith(b"request_") for name in names)
+    assert len(names) <= serving.REQUEST_THREADS
+
+
+def test_handler__answers_for_health_while_every_other_thread_hangs(handler):
+    async def hang_and_ask():
+        gate.clear()
+        hanging = [
+            asyncio.create_task(Call("/wait").through(handler))
+            for _ in range(serving.REQUEST_THREADS + 4)
+        ]
+        try:
+            return await asyncio.wait_for(Call("/livez").through(handler), 2)
+        finally:
+            gate.set()
+            await asyncio.gather(*hanging)
+
+    assert asyncio.run(hang_and_ask()).status == 200
+
+
+def test_handler__sends_a_file_in_pieces_and_closes_it(handler, tmp_path):
+    place = tmp_path / "large"
+    place.write_bytes(b"x" * FILE_BYTES)
+    answered = run(handler, f"/file?path={place}")
+    assert sum(map(len, answered.pieces)) == FILE_BYTES
+    assert len(answered.pieces) > FILE_BYTES // handler.chunk_size
