@@ -115,7 +115,7 @@ def test_steering__changes_the_run(line):
 
 
 def test_show__of_an_unexpected_error_says_where_its_traceback_is(line):
-    run = document("runs", "start", "lab.secret_chain")
+    run = document("runs", "start", "lab.secret")
     work(line)
     letter = DeadLetter.objects.get()
     assert letter.error_code == "unexpected_error"
