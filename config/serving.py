@@ -137,9 +137,12 @@ def _answered(chain: Chain, request: HttpRequest) -> HttpResponseBase:
 
 def _refused(request: HttpRequest) -> HttpResponseBase:
     limit = _limit_passed(request)
+    hint = "the most a document may have; send files as multipart/form-data"
+    if limit != settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        hint = "the most a form may have with its files (MAX_ARTIFACT_BYTES)"
     return problems.answer(
         request,
         status=413,
         code="body_too_large",
-        detail=f"The body is larger than {limit} bytes; files go up as multipart/form-data.",
+        detail=f"The body is larger than {limit} bytes, {hint}.",
     )
