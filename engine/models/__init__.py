@@ -3,6 +3,7 @@
 from engine.models.artifacts import Artifact
 from engine.models.dead_letters import DeadLetter
 from engine.models.definitions import AutomationVersion
+from engine.models.effects import Effect
 from engine.models.events import OutboxEvent, RunEvent
 from engine.models.lanes import Lane, WorkerPresence
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
@@ -11,6 +12,7 @@ __all__ = [
     "Artifact",
     "AutomationVersion",
     "DeadLetter",
+    "Effect",
     "Lane",
     "Lease",
     "OutboxEvent",

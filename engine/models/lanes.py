@@ -26,6 +26,11 @@ class WorkerPresence(models.Model):
     queues = models.JSONField(default=list)
     pid = models.IntegerField()
     concurrency = models.IntegerField()
+    busy = models.IntegerField(
+        default=0, db_default=0, help_text="Processes of the worker that run a step"
+    )
+    #: StepRun ids it has fetched and not begun, in the order in which it will begin them.
+    held = models.JSONField(default=list, db_default=[])
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
 

@@ -191,6 +191,8 @@ class Lease(models.Model):
     claim = models.UUIDField(primary_key=True)
     worker = models.CharField(max_length=255)
     expires_at = models.DateTimeField()
+    #: No renewal reaches beyond this: a step that hangs beside a live heartbeat ends all the same.
+    deadline_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"{self.claim} held by {self.worker}"
