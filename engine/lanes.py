@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from engine import sql
+from engine.causes import ReleaseReason
 from engine.errors import NotFoundError
 from engine.models import Lane
 from engine.transitions import dispatch as moves
@@ -46,7 +47,9 @@ def pause(*, slug: str, actor: str) -> int:
     """Close a lane: nothing of it is sent or claimed; what runs goes on. Returns steps recalled."""
     _set(slug, paused=True)
     return sql.patiently(
-        lambda: moves.hand_back_of_lane(lane=slug, reason="department_paused", actor=actor)
+        lambda: moves.hand_back_of_lane(
+            lane=slug, reason=ReleaseReason.DEPARTMENT_PAUSED, actor=actor
+        )
     )
 
 

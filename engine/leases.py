@@ -13,6 +13,7 @@ import structlog
 from django.conf import settings
 
 from engine import definitions, policies, sql
+from engine.causes import ReleaseReason
 from engine.policies import OnDead
 from engine.transitions import claims, dispatch, failures
 
@@ -118,7 +119,7 @@ def hand_back(*, step_run_ids: Sequence[int], reason: str) -> int:
 def broker_lost(*, sent_before: datetime) -> int:
     """Make everything ready again that was sent to a broker which has lost its memory since."""
     return sql.patiently(
-        lambda: dispatch.hand_back_sent_before(moment=sent_before, reason="broker_lost")
+        lambda: dispatch.hand_back_sent_before(moment=sent_before, reason=ReleaseReason.BROKER_LOST)
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from engine.graph import UNMAPPED
 
 if TYPE_CHECKING:
-    from engine import models, selectors
+    from engine import models, selectors, wait_reasons
 
 
 class Failure(BaseModel):
@@ -198,6 +198,21 @@ class ArtifactEntry(BaseModel):
         )
 
 
+class Cause(BaseModel):
+    """A stable code, a sentence for people, and the facts in it as data."""
+
+    reason_code: str
+    text: str
+    details: dict[str, Any] = Field(
+        description="What the sentence says, as data: since, until, queue, worker, parents, …"
+    )
+
+    @classmethod
+    def of(cls, reason: wait_reasons.Reason) -> Self:
+        """Represent the reason of a run."""
+        return cls(reason_code=reason.cause.value, text=reason.text, details=reason.details)
+
+
 class WhyEntry(BaseModel):
     """Why a step that has not ended is where it is."""
 
@@ -206,16 +221,20 @@ class WhyEntry(BaseModel):
     state: str
     reason_code: str
     text: str
+    details: dict[str, Any] = Field(
+        description="What the sentence says, as data: since, until, queue, worker, parents, …"
+    )
 
     @classmethod
-    def of(cls, why: selectors.Why) -> Self:
-        """Represent a reason."""
+    def of(cls, why: wait_reasons.StepReason) -> Self:
+        """Represent the reason of a step."""
         return cls(
             step_id=why.step_run_id,
             step=why.step,
             state=why.state,
             reason_code=why.reason_code,
             text=why.text,
+            details=why.reason.details,
         )
 
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from pydantic import ValidationError
 
 from engine import definitions, lanes, publishing, registry, sql
+from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
 from engine.models import Run
 from engine.states import RunState
@@ -174,7 +175,9 @@ def pause(*, run_id: UUID, actor: str) -> None:
     if not moves.pause(run_id=run_id):
         raise StateConflictError("The run", wanted="pause it", actual=_state(run_id))
     sql.patiently(
-        lambda: dispatch.hand_back_of_run(run_id=run_id, reason="run_paused", actor=actor)
+        lambda: dispatch.hand_back_of_run(
+            run_id=run_id, reason=ReleaseReason.RUN_PAUSED, actor=actor
+        )
     )
     moves.note(run_id=run_id, kind="run.paused", actor=actor)
 

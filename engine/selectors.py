@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from django.db.models.functions import Now
 
 from engine import artifacts as store
 from engine import definitions, sql
 from engine.errors import NotFoundError
 from engine.graph import UNMAPPED
-from engine.models import Artifact, Lane, Run, RunEvent, StepOutput, StepRun, WorkerPresence
-from engine.states import RUN_TERMINAL, STEP_TERMINAL, RunState, StepState
+from engine.models import Artifact, Run, RunEvent, StepOutput, StepRun
+from engine.states import STEP_TERMINAL, RunState, StepState
 from engine.values import loaded
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 WHOLE = 100.0
-#: A worker that has said nothing for this long does not count; they speak every ten seconds.
-PRESENT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +34,6 @@ class Progress:
     def percent(self) -> float:
         """Return 0 to 100."""
         return round(WHOLE * self.done / self.total, 1) if self.total else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Why:
-    """Why a step has not ended yet."""
-
-    step_run_id: int
-    step: str
-    state: str
-    reason_code: str
-    text: str
 
 
 def run(*, run_id: UUID) -> Run:
@@ -140,58 +124,6 @@ def output(*, run_id: UUID) -> Any:
         return [loaded(value=row.value, ref=row.ref, read=_read) for row in items]
     row = next((row for row in rows if row.step_run.map_index == UNMAPPED), None)
     return loaded(value=row.value, ref=row.ref, read=_read) if row else None
-
-
-def why(*, run_id: UUID, limit: int = 1000) -> list[Why]:
-    """Return for each step that has not ended the reason why."""
-    found = run(run_id=run_id)
-    if found.state in RUN_TERMINAL:
-        return []
-    lane = Lane.objects.filter(pk=found.department).first()
-    present = WorkerPresence.objects.filter(seen_at__gt=Now() - PRESENT)
-    served = {queue for row in present.only("queues") for queue in row.queues}
-    graph = definitions.graph(found.version_id)
-    rows = StepRun.objects.filter(run_id=run_id).exclude(state__in=STEP_TERMINAL).order_by("-id")
-    open_keys = set(
-        StepRun.objects.filter(run_id=run_id)
-        .exclude(state=StepState.SUCCEEDED)
-        .values_list("key", flat=True)
-    )
-    reasons = []
-    for row in rows[:limit]:
-        code, text = _reason(
-            row, found, lane, served, open_keys & set(graph.by_key[row.key].parents)
-        )
-        reasons.append(
-            Why(step_run_id=row.pk, step=str(row), state=row.state, reason_code=code, text=text)
-        )
-    return reasons
-
-
-def _reason(  # noqa: PLR0911 - a list of reasons, the first that holds
-    row: StepRun, of_run: Run, lane: Lane | None, served: set[str], parents: set[str]
-) -> tuple[str, str]:
-    if row.state == StepState.RUNNING:
-        since = f" since {row.started_at:%Y-%m-%d %H:%M:%S} UTC" if row.started_at else ""
-        return "running", f"running on {row.worker}{since}, attempt {row.attempt}"
-    if row.state == StepState.WAITING:
-        return "dependency", f"waits for {', '.join(sorted(parents))}"
-    if of_run.state == RunState.PAUSED:
-        return "run_paused", "the run is paused; resume it"
-    if of_run.state == RunState.CANCELLING:
-        return "run_ending", "the run is being ended"
-    if lane is not None and lane.paused:
-        return "department_paused", f"the department {lane.slug} is paused; resume it"
-    if row.state == StepState.RETRY_WAIT:
-        until = f" until {row.next_at:%Y-%m-%d %H:%M:%S} UTC" if row.next_at else ""
-        return "backoff", f"failed ({row.error_code}) and waits{until}"
-    if row.queue not in served:
-        return "no_worker", f"no worker consumes the queue {row.queue}"
-    if row.state == StepState.READY:
-        if lane is not None and lane.max_concurrency is not None:
-            return "concurrency", f"{lane.slug} runs at most {lane.max_concurrency} steps at once"
-        return "dispatch", "ready; the dispatcher sends it within a second"
-    return "queued", f"sent to the queue {row.queue}; waits for a free worker"
 
 
 def _read(sha256: str) -> bytes:

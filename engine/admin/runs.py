@@ -14,7 +14,7 @@ from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from engine import definitions, runs, selectors
+from engine import definitions, runs, selectors, why
 from engine.admin.acting import act, actor
 from engine.admin.reading import ReadingAdmin, allowed, badge, moment
 from engine.errors import NotFoundError
@@ -215,7 +215,7 @@ def page(run: Run) -> dict[str, Any]:
                 :SHOWN_TROUBLES
             ]
         ],
-        "reasons": [] if ended else selectors.why(run_id=run.pk, limit=SHOWN_REASONS),
+        "reasons": [] if ended else why.explain(run_id=run.pk, limit=SHOWN_REASONS).steps,
         "letters": [
             (row, badge(row.state))
             for row in DeadLetter.objects.filter(run=run).order_by("-id")[:SHOWN_TROUBLES]

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from engine.representations import (
     ArtifactEntry,
+    Cause,
     DeadLetterEntry,
     EventEntry,
     RunSummary,
@@ -48,7 +49,9 @@ class ArtifactList(Listing[ArtifactEntry]):
 
 
 class WhyList(Listing[WhyEntry]):
-    """Why each step that has not ended is where it is."""
+    """Why each step that has not ended is where it is, and the run as a whole."""
+
+    run: Cause | None = Field(default=None, description="Null when the run has ended")
 
 
 class DeadLetterList(Listing[DeadLetterEntry]):
@@ -61,12 +64,16 @@ def page(
     *,
     limit: int | None = None,
     cursor: str = "",
+    **more: Any,
 ) -> Response:
-    """Answer with the entries; a full page names the next one by the last entry's id."""
+    """Answer with the entries; a full page names the next one by the last entry's id.
+
+    more: what stands beside the rows.
+    """
     following: str | None = None
     if limit is not None and len(entries) == limit:
         parameters = request.query_params.copy()
         parameters[cursor] = str(entries[-1].id)  # type: ignore[attr-defined] # all pages have ids
         following = request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")
     results: list[dict[str, Any]] = [entry.model_dump(mode="json") for entry in entries]
-    return Response({"results": results, "next": following})
+    return Response({"results": results, "next": following, **more})

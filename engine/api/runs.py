@@ -10,7 +10,7 @@ from pydantic import Field
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine import runs, selectors
+from engine import runs, selectors, why
 from engine.api import principal, requests, uploads
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, page
 from engine.api.parsers import StrictJSONParser
@@ -20,6 +20,7 @@ from engine.api.submissions import RunRequest
 from engine.errors import StateConflictError
 from engine.representations import (
     ArtifactEntry,
+    Cause,
     EventEntry,
     Progress,
     RunDetail,
@@ -217,8 +218,9 @@ class WhyView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the reasons."""
         requests.nothing(request)
-        reasons = selectors.why(run_id=_run(run_id).id)
-        return page(request, [WhyEntry.of(why) for why in reasons])
+        found = why.explain(run_id=_run(run_id).id)
+        run = Cause.of(found.run).model_dump(mode="json") if found.run else None
+        return page(request, [WhyEntry.of(step) for step in found.steps], run=run)
 
 
 class _SteerView(APIView):

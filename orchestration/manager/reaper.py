@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 
 from engine import leases
+from engine.causes import ReleaseReason
 from orchestration import messages, streams
 from orchestration.manager.loop import Loop
 
@@ -83,7 +84,7 @@ class Reaper(Loop):
                     final = leases.queued_too_long(older_than_seconds=FINAL_PATIENCE_SECONDS)
                 lost = final.get(queue, [])
             if lost:
-                returned += leases.hand_back(step_run_ids=lost, reason="message_lost")
+                returned += leases.hand_back(step_run_ids=lost, reason=ReleaseReason.MESSAGE_LOST)
         return returned
 
 

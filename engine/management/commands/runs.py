@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.management.base import CommandError
 from rich.console import Console
 
-from engine import registry, runs, selectors
+from engine import registry, runs, selectors, why
 from engine.errors import InputInvalidError
 from engine.management import inputs, watching
 from engine.management.interface import INTERRUPTED, OperatorCommand, actor, run_id
 from engine.representations import (
     ArtifactEntry,
+    Cause,
     EventEntry,
     Progress,
     RunDetail,
@@ -195,16 +196,21 @@ class Command(OperatorCommand):
             )
 
     def do_why(self, **options: Any) -> None:
-        reasons = selectors.why(run_id=options["run"])
+        found = why.explain(run_id=options["run"])
         if self.json:
-            self.write_json([WhyEntry.of(why).model_dump(mode="json") for why in reasons])
+            run = Cause.of(found.run).model_dump(mode="json") if found.run else None
+            steps = [WhyEntry.of(step).model_dump(mode="json") for step in found.steps]
+            self.write_json({"run": run, "results": steps})
             return
-        if not reasons:
-            run = selectors.run(run_id=options["run"])
-            self.stdout.write(f"Every step has ended; the run is {run.state}.")
+        if found.run is None:
+            state = selectors.run(run_id=options["run"]).state
+            self.stdout.write(f"Every step has ended; the run is {state}.")
             return
+        self.stdout.write(f"Run  {found.run.text}")
+        self.stdout.write("")
         self.write_table(
-            ["STEP", "STATE", "WHY"], [[why.step, why.state, why.text] for why in reasons]
+            ["STEP", "STATE", "CAUSE", "WHY"],
+            [[step.step, step.state, step.reason_code, step.text] for step in found.steps],
         )
 
     def do_cancel(self, **options: Any) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.db import connection, connections
 
-from engine import definitions, execution, leases, runs, selectors
+from engine import definitions, execution, leases, runs, why
 from engine.models import DeadLetter, Lease, Run, StepRun
 from engine.transitions import claims
 from tests.integration.engine.test_runs import settle, start, state, states
@@ -178,4 +178,4 @@ def test_limit_of_worker__claims_name_their_holder(line):
     leases.claim(step_run_ids=[line.messages[0].id], worker="celery@host/42")
     assert Lease.objects.get().worker == "celery@host/42"
     assert uuid.UUID(str(Lease.objects.get().claim)).version == 4
-    assert selectors.why(run_id=Run.objects.get().pk)
+    assert why.explain(run_id=Run.objects.get().pk).steps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine import artifacts, dead_letters, lanes, leases, runs, selectors
+from engine import artifacts, dead_letters, lanes, leases, runs, selectors, why
 from engine.errors import InputInvalidError, StateConflictError, UnknownAutomationError
 from engine.models import DeadLetter, Lease, OutboxEvent, Run, RunEvent, StepRun
 from tests.eventually import eventually
@@ -200,7 +200,7 @@ def test_department_pause__holds_its_runs(line):
     assert line.manage() == 0
     held = start("lab.squares", count=1)
     assert states(held)["numbers"] == "ready"
-    assert {w.reason_code for w in selectors.why(run_id=held)} >= {"department_paused"}
+    assert {w.reason_code for w in why.explain(run_id=held).steps} >= {"department_paused"}
     lanes.resume(slug="lab")
     settle(line, run_id, "succeeded")
     settle(line, held, "succeeded")
