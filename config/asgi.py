@@ -10,6 +10,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 os.environ.setdefault("DATABASE_POOL", "1")
 django.setup(set_prefix=False)
 
-from config.serving import Handler  # noqa: E402 - needs the settings
+from django.conf import settings  # noqa: E402 - set up above
 
+from config.serving import Handler  # noqa: E402 - needs the settings
+from engine.postgresql import bounded  # noqa: E402 - same
+
+bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)
 application = Handler()

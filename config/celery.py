@@ -21,6 +21,7 @@ from django.conf import settings
 
 from config.environment import without_query
 from engine import registry
+from engine.postgresql import bounded
 from orchestration import routing, worker
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def keep_logging(**_options: Any) -> None:
 @signals.worker_init.connect
 def before_fork(**_options: Any) -> None:
     """Open nothing that a forked child would share, and refuse a Redis that evicts queues."""
+    bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
     worker.prepare()
 
 

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from engine.postgresql.bounded import Connection
+
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
@@ -77,14 +79,19 @@ def database(name: str, *, pooled: bool) -> dict[str, Any]:
     try:
         threshold = None if prepare == "none" else int(prepare)
         port = url.port or query.pop("port", "")
-        pool = {"min_size": 1, "max_size": int(pool_size or 4) + int(overflow or 0), "timeout": 10}
+        pool = {
+            "connection_class": Connection,
+            "min_size": 1,
+            "max_size": int(pool_size or 4) + int(overflow or 0),
+            "timeout": 10,
+        }
     except ValueError as exc:
         raise ImproperlyConfigured(
             f"{name}: port, pool_size, max_overflow and prepare_threshold must be whole numbers "
             "(prepare_threshold=none behind PgBouncer)"
         ) from exc
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "engine.postgresql",
         "NAME": unquote(url.path.lstrip("/")) or "engine",
         "USER": unquote(url.username or query.pop("user", "")),
         "PASSWORD": unquote(url.password or ""),

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from config.probes import DEGRADED, HEALTHY, UNHEALTHY, Answer, Prober
 from engine import registry
+from engine.postgresql import bounded
 from orchestration import routing, streams
 from orchestration.manager import loop
 
@@ -42,9 +43,9 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND granted
 _local = threading.local()
 
 
-def _database() -> psycopg.Connection[tuple[Any, ...]]:
+def _database() -> bounded.Connection:
     """Return this probe's own connection: a pool that is exhausted is not a dead database."""
-    connection: psycopg.Connection[tuple[Any, ...]] | None = getattr(_local, "connection", None)
+    connection: bounded.Connection | None = getattr(_local, "connection", None)
     if connection is None or connection.closed:
         given = connections["default"].get_connection_params()
         # Django's cursor factory and context belong to Django's own connections.
@@ -55,7 +56,9 @@ def _database() -> psycopg.Connection[tuple[Any, ...]]:
             "application_name": "ai-business-engine-probe",
             "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",
         }
-        connection = psycopg.connect(**kept, autocommit=True)
+        connection = bounded.Connection.connect(**kept, autocommit=True)
+        # Behind a connection that hangs, the server's own timeout is not heard.
+        connection.answer_seconds = DATABASE_SECONDS + 1.0
         _local.connection = connection
     return connection
 

@@ -17,7 +17,14 @@ _servers = ExitStack()
 
 def _prepare_environment() -> None:
     kept = {"DATABASE_URL", "REDIS_URL"}
-    for name in ("LEASE_SECONDS", "CATALOG_PACKAGES", "JWT_SECRET", "SECRET_KEY", "LOG_LEVEL"):
+    for name in (
+        "LEASE_SECONDS",
+        "DATABASE_ANSWER_SECONDS",
+        "CATALOG_PACKAGES",
+        "JWT_SECRET",
+        "SECRET_KEY",
+        "LOG_LEVEL",
+    ):
         os.environ.pop(name, None)
     folder = Path(tempfile.mkdtemp(prefix="abe-test-"))
     folder.chmod(0o700)

@@ -71,6 +71,9 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # PostgreSQL is the truth. Embedded mode puts both URLs into the environment (config.embedded).
 DATABASES = {"default": database("DATABASE_URL", pooled=flag("DATABASE_POOL", default=False))}
+#: How long web, manager and workers wait for an answer of the database, in seconds; then the
+#: connection counts as lost. Commands that end by themselves wait as long as it takes.
+DATABASE_ANSWER_SECONDS = number("DATABASE_ANSWER_SECONDS", 15.0)
 REDIS_URL = redis_location("REDIS_URL")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from engine.postgresql import bounded
 from orchestration import streams
 from orchestration.manager import service
 
@@ -32,6 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
 
     def handle(self, **options: Any) -> None:
+        bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)
         port = FIRST_PORT + options["instance"] if options["port"] is None else options["port"]
         try:
             found = service.Service(
