@@ -29,6 +29,11 @@ MAX_BACKOFF_SECONDS = 1.0
 REPEAT_LOG_SECONDS = 60.0
 #: A loop silent for this long is called stuck, in seconds.
 STUCK_SECONDS = 15.0
+#: PostgreSQL ends the session of a loop that says nothing for this long, and with it its lock: the
+#: loop's manager is stopped, or cut off in a way that no timeout of TCP notices. In seconds.
+SILENT_SESSION_SECONDS = 15
+#: A loop that holds its lock speaks at least this often, also while Redis keeps it waiting.
+SPEAK_SECONDS = 3.0
 #: Upper half of the advisory lock keys, so that they never meet another user's of the database.
 LOCK_NAMESPACE = 0x41424531
 
@@ -37,7 +42,8 @@ class Loop:
     """One background loop. Subclasses say what a tick does; everything else is here.
 
     The thread's own database connection holds the lock: PostgreSQL frees it with the session, so
-    that a standby takes over without anybody deciding that the other one is dead.
+    that a standby takes over without anybody deciding that the other one is dead. A session that
+    falls silent is ended: across a broken network the server would keep it for hours.
     """
 
     name = ""
@@ -49,6 +55,7 @@ class Loop:
     def __init__(self, *, stop: threading.Event) -> None:
         self._stop = stop
         self._held: Any = None
+        self._spoke_at = 0.0
         self._failures = 0
         self._away: set[str] = set()
         self._logged: tuple[str, float] = ("", 0.0)
@@ -128,8 +135,12 @@ class Loop:
         if raw is None:
             connection.ensure_connection()
             raw = connection.connection
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET idle_session_timeout = '{SILENT_SESSION_SECONDS}s'")
         if self._held is raw:
+            self._speak()
             return True
+        self._spoke_at = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock_key(self.name)])
             (gained,) = cursor.fetchone()
@@ -138,6 +149,13 @@ class Loop:
             log.info("loop_active", loop=self.name)
             self.gained()
         return bool(gained)
+
+    def _speak(self) -> None:
+        """Keep the session that holds the lock, and learn early that it is gone."""
+        if time.monotonic() - self._spoke_at > SPEAK_SECONDS:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            self._spoke_at = time.monotonic()
 
     def _waiting(self, error: Exception) -> float:
         """Note that a dependency is away."""
