@@ -16,7 +16,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
 
 from engine import registry
 from engine.contracts import ArtifactRef, StepContext
-from engine.errors import GraphInvalidError, StepError
+from engine.errors import GraphInvalidError, NotSentError, StepError
 from engine.graph import Binding, Graph, Node
 from engine.policies import DEFAULT_TIMEOUT_SECONDS, OnDead, Retry
 from engine.registry import AutomationDeclaration, DepartmentDeclaration, StepDeclaration
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactRef",
+    "NotSentError",
     "Retry",
     "StepContext",
     "StepError",

@@ -10,7 +10,7 @@ import structlog
 import uuid_utils.compat as uuids
 from django.db import connection, transaction
 
-from engine import artifacts, sql
+from engine import artifacts, effects, sql
 from engine.errors import (
     CancelledError,
     ClaimLostError,
@@ -61,6 +61,7 @@ class RunningContext:
             correlation_id=step.correlation_id,
         )
         self.artifacts = StepArtifacts()
+        self._effects = effects.StepEffects(step=step, prefix=self.effect_key)
 
     def checkpoint(self) -> None:
         """Raise CancelledError when the run was cancelled, ClaimLostError when fenced."""
@@ -88,9 +89,25 @@ class RunningContext:
         elif len(self.warnings) == MAX_WARNINGS:
             self.warnings.append({"code": "more_warnings", "message": "There were more remarks."})
 
+    def effect(self, name: str, call: Callable[[str], Any], *, idempotent: bool = False) -> Any:
+        """Do one thing outside the database (see `contracts.StepContext.effect`)."""
+        if self._atomic is not None:
+            raise StepError(
+                "effect_in_transaction",
+                f"Make the effect {name!r} before `ctx.transaction()`: no call waits in it.",
+                permanent=True,
+            )
+        return self._effects.make(name, call, idempotent=idempotent)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Open the completion transaction (see `contracts.StepContext.transaction`)."""
+        if self._effects.calling:
+            raise StepError(
+                "transaction_in_effect",
+                "Open `ctx.transaction()` after the effect: no call waits in it.",
+                permanent=True,
+            )
         if self._atomic is not None:
             raise StepError(
                 "second_transaction",

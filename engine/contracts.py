@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from uuid import UUID
 
@@ -62,5 +63,21 @@ class StepContext(Protocol):
         Guarded first (a step that lost its claim writes nothing), committed together with the
         result when the step returns, at most 10 seconds long, at most once in a step. An error
         that leaves the block rolls it back, also when the step goes on.
+        """
+        ...
+
+    def effect(self, name: str, call: Callable[[str], Any], *, idempotent: bool = False) -> Any:
+        """Do one thing outside the database (a mail, an HTTP POST) and return its receipt.
+
+        call: takes the key (`effect_key:name`, the same on every attempt), does the thing, returns
+        what is to be remembered of the answer as JSON of at most 16 KiB, or None; no secrets in it.
+        It is written down before it is called and again when it has answered: once it has, no
+        later attempt calls it again, each is given the same receipt.
+        idempotent: the other system drops a second call with the same key. Then a call whose answer
+        was lost is made again with that key; otherwise the step waits for an operator's word.
+
+        `call` raises NotSentError when the thing certainly did not happen; any other error of it
+        leaves the outcome unknown. One name once in a step; not while `transaction()` is open; as
+        at a checkpoint, a cancelled run stops here.
         """
         ...

@@ -66,6 +66,13 @@ class StepError(EngineError):
         self.permanent = permanent
 
 
+class NotSentError(StepError):
+    """Say of an effect's call that it certainly did not happen, e.g. the connection was refused.
+
+    Raised by authors inside `ctx.effect`; the step is tried again and the call is made then.
+    """
+
+
 class QueryOutsideTransactionError(EngineError):
     """A step queried the database outside `ctx.transaction()`; pure steps must not."""
 
@@ -81,3 +88,7 @@ class ClaimLostError(BaseException):
 
 class CancelledError(BaseException):
     """The run was cancelled; raised by `ctx.checkpoint()`, never to be swallowed by a step."""
+
+
+class EffectUnknownError(BaseException):
+    """The step waits for an operator's word about an effect: this attempt ends here, unfailed."""

@@ -13,7 +13,7 @@ from django.db import connection
 
 from engine import definitions, leases, outcomes, ports, publishing, registry, runs, sql
 from engine.context import RunningContext
-from engine.errors import CancelledError, ClaimLostError, StepError
+from engine.errors import CancelledError, ClaimLostError, EffectUnknownError, StepError
 from engine.heartbeat import Watch, heart
 from engine.policies import DEFAULT_TIMEOUT_SECONDS, Retry
 from engine.transitions import claims
@@ -87,11 +87,9 @@ def _run(step: Claimed) -> list[ReadyStep] | None:
         heart.finish()
         context.close(CancelledError())
         outcomes.cancel(step, "stopped at a checkpoint")
-    except ClaimLostError as exc:
-        # Somebody else has this step now; what this attempt did is rolled back or never written.
+    except (ClaimLostError, EffectUnknownError) as exc:
         heart.finish()
-        context.close(exc)
-        log.warning("late_write_refused")
+        _let_go(context, exc)
     except sql.CONNECTION_ERRORS as exc:
         heart.finish()
         lost = context.connection_lost or sql.is_connection_lost()
@@ -180,6 +178,18 @@ def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
 
 class _NotExpandedError(Exception):
     """Roll the expansion back: the claim is lost or the run is ending."""
+
+
+def _let_go(context: RunningContext, error: BaseException) -> None:
+    """Leave a step whose claim is somebody else's now, or given back until an operator answers.
+
+    What this attempt did in the database is rolled back or was never written.
+    """
+    context.close(error)
+    if isinstance(error, ClaimLostError):
+        log.warning("late_write_refused")
+    else:
+        log.warning("step_awaiting", reason="effect_unknown")
 
 
 def _lose(context: RunningContext, error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import legal_moves
+from tests.outside import Outside
 
 
 @pytest.fixture
@@ -57,3 +58,10 @@ def line(legal_moves_only):
     sync.sync_catalog()
     yield found
     publishing.register(before)
+
+
+@pytest.fixture
+def outside():
+    """Another system, reached by HTTP; it counts the calls it is given by their key."""
+    with Outside() as found:
+        yield found

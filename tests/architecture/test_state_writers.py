@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("engine", "departments", "orchestration", "config")
 #: Tables whose rows have a state that only transitions may write.
 SQL_WRITE = re.compile(
-    r"(UPDATE\s+(ONLY\s+)?|INSERT\s+INTO\s+)engine_(run|steprun|deadletter)\b",
+    r"(UPDATE\s+(ONLY\s+)?|INSERT\s+INTO\s+)engine_(run|steprun|deadletter|effect)\b",
     re.IGNORECASE,
 )
-MODELS = {"Run", "StepRun", "DeadLetter"}
+MODELS = {"Run", "StepRun", "DeadLetter", "Effect"}
 
 
 def sources():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from pydantic import BaseModel, Field
 from engine import leases
 from engine.authoring import (
     ArtifactRef,
+    NotSentError,
     Retry,
     StepContext,
     StepError,
@@ -312,3 +316,97 @@ def _dsn() -> str:
 def writer_chain(inp):
     """Write one row."""
     return writer(mode=inp.mode)
+
+
+class OutsideInput(FolderInput):
+    """An address to call; files in the folder say what goes wrong around the call, once each."""
+
+    url: str
+    idempotent: bool = False
+
+
+@step(retry=QUICK)
+def call_outside(ctx: StepContext, url: str, folder: str, idempotent: bool) -> Any:
+    """Make one external effect, and go wrong where a file of the folder wants it."""
+
+    def call(key: str) -> Any:
+        if _once(folder, "refuse"):
+            raise NotSentError("refused", "The other system refused the connection.")
+        _die_once(folder, "before_call")
+        request = urllib.request.Request(url, data=b"{}", headers={"Idempotency-Key": key})  # noqa: S310 - the test's own address
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            receipt = json.load(answer)
+        _die_once(folder, "after_call")
+        if _once(folder, "break_after_call"):
+            raise TimeoutError("password=hunter2")
+        if _once(folder, "odd_receipt"):
+            return float("nan")
+        if _once(folder, "lose_claim"):
+            _lose_claim(ctx)
+        return receipt
+
+    _mark(folder, "call_outside")
+    _die_once(folder, "before_effect")
+    receipt = ctx.effect("call", call, idempotent=idempotent)
+    _die_once(folder, "after_effect")
+    if _once(folder, "fail_after_effect"):
+        raise StepError("after", "Failed after its effect.")
+    return receipt
+
+
+@automation("lab.outside", title="One call to the outside", input=OutsideInput)
+def outside_chain(inp):
+    """Call, then finish."""
+    return call_outside(url=inp.url, folder=inp.folder, idempotent=inp.idempotent)
+
+
+@step(retry=QUICK)
+def misuse_effects(ctx: StepContext, mode: str) -> Any:
+    """Use effects as they must not be used."""
+    if mode == "in_transaction":
+        with ctx.transaction():
+            return ctx.effect("one", lambda key: key)
+    if mode == "after_transaction":
+        with ctx.transaction():
+            pass
+    if mode == "nested":
+        return ctx.effect("one", lambda _: ctx.effect("two", lambda key: key), idempotent=True)
+    if mode == "transaction_inside":
+        return ctx.effect("one", lambda _: ctx.transaction().__enter__(), idempotent=True)
+    if mode == "twice":
+        ctx.effect("one", lambda key: key)
+    if mode == "swallow":
+        return _swallow(ctx)
+    return ctx.effect("" if mode == "nameless" else "one", lambda key: key)
+
+
+def _swallow(ctx: StepContext) -> str:
+    def call(key: str) -> None:
+        raise OSError(key)
+
+    with contextlib.suppress(BaseException):
+        ctx.effect("one", call)
+    return "swallowed"
+
+
+@automation("lab.misuse_effects", title="Effects used wrongly", input=ModeInput)
+def misuse_effects_chain(inp):
+    """Break the rules of effects."""
+    return misuse_effects(mode=inp.mode)
+
+
+def _once(folder: str, word: str) -> bool:
+    """Tell whether the file is there, and take it away."""
+    try:
+        (Path(folder) / word).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _die_once(folder: str, word: str) -> None:
+    """End this process for good (file `die_…`), or only this thread's work (file `exit_…`)."""
+    if _once(folder, f"die_{word}"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _once(folder, f"exit_{word}"):
+        raise SystemExit(word)

@@ -1,0 +1,240 @@
+"""What a step does outside the database, through every way in which the call can go wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import effects, leases, runs, selectors
+from engine.errors import StateConflictError
+from engine.models import DeadLetter, Effect, Lease, OutboxEvent, RunEvent, StepRun
+from tests.eventually import eventually
+from tests.integration.engine.test_runs import executions, settle, start, state
+
+
+@pytest.fixture
+def begun(line, outside, tmp_path):
+    """A run whose step calls the outside; the files named say what goes wrong."""
+
+    def begin(*words: str, idempotent: bool = False):
+        for word in words:
+            (tmp_path / word).touch()
+        return start("lab.outside", url=outside.url, folder=str(tmp_path), idempotent=idempotent)
+
+    return begin
+
+
+def lose_worker() -> None:
+    """Let the lease of whoever runs something run out."""
+    Lease.objects.update(expires_at="2000-01-01T00:00:00Z")
+    assert leases.reap(limit=10) == 1
+
+
+def die(line) -> None:
+    """Deliver a step that ends its process in the middle, and let its worker be missed."""
+    with pytest.raises(SystemExit):
+        line.deliver()
+    lose_worker()
+
+
+def step_of(run_id) -> StepRun:
+    return StepRun.objects.get(run_id=run_id)
+
+
+def until_awaiting(line, run_id) -> Effect:
+    settle_step(line, run_id, "awaiting")
+    return Effect.objects.get()
+
+
+def settle_step(line, run_id, wanted: str) -> None:
+    def settled() -> bool:
+        line.manage()
+        line.deliver()
+        return step_of(run_id).state == wanted
+
+    eventually(settled, within=10, what=wanted)
+
+
+def test_effect__is_made_once_and_its_receipt_is_kept(line, begun, outside):
+    run_id = begun()
+    line.deliver()
+    key = f"{run_id}:call_outside:-1:call"
+    assert state(run_id) == "succeeded"
+    assert selectors.output(run_id=run_id) == {"key": key, "call": 1}
+    found = Effect.objects.get()
+    assert (found.state, found.key, found.attempt) == ("confirmed", key, 1)
+    assert found.receipt == {"key": key, "call": 1}
+    assert found.planned_at <= found.sent_at <= found.resolved_at
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_effect__that_is_confirmed_is_not_made_by_later_attempts(
+    line, begun, outside, tmp_path, idempotent
+):
+    run_id = begun("fail_after_effect", idempotent=idempotent)
+    settle(line, run_id, "succeeded")
+    assert executions(tmp_path, "call_outside") == 2
+    assert list(outside.calls.values()) == [1]
+    assert selectors.output(run_id=run_id)["call"] == 1
+    assert Effect.objects.get().attempt == 1
+
+
+def test_effect__that_was_certainly_not_sent_is_made_by_the_next_attempt(line, begun, outside):
+    run_id = begun("refuse")
+    line.deliver()
+    row, found = step_of(run_id), Effect.objects.get()
+    assert (row.state, row.error_code, row.failures) == ("retry_wait", "refused", 1)
+    assert (found.state, found.error_code, found.receipt) == ("planned", "refused", None)
+    settle(line, run_id, "succeeded")
+    assert list(outside.calls.values()) == [1]
+    assert Effect.objects.get().attempt == 2
+
+
+def test_effect__lost_in_the_middle_asks_and_calls_nobody(line, begun, outside):
+    run_id = begun("exit_after_call")
+    die(line)
+    assert Effect.objects.get().state == "sent"
+    found = until_awaiting(line, run_id)
+    row = step_of(run_id)
+    assert (found.state, found.error_code, found.attempt) == ("unknown", "attempt_lost", 1)
+    assert (row.claim, row.error_code, row.attempt) == (None, "effect_unknown", 2)
+    assert (row.failures, row.crashes) == (0, 1)
+    for words in (f"effects confirm {found.pk}", f"effects retry {found.pk}"):
+        assert words in row.error_message
+    assert not Lease.objects.exists()
+    assert list(outside.calls.values()) == [1]
+    assert state(run_id) == "running"
+    event = RunEvent.objects.get(kind="step.awaiting")
+    assert event.data["effect_id"] == found.pk
+    told = OutboxEvent.objects.get(event_type="run.status.updated")
+    assert (told.data["awaiting"], told.data["effect_id"]) == ("call_outside", found.pk)
+
+
+def test_effect__that_never_reached_the_outside_asks_as_well(line, begun, outside):
+    run_id = begun("exit_before_call")
+    die(line)
+    until_awaiting(line, run_id)
+    assert not outside.calls
+
+
+def test_effect__of_unknown_outcome_asks_at_once_and_stores_no_text(line, begun, outside):
+    run_id = begun("break_after_call")
+    line.deliver()
+    row, found = step_of(run_id), Effect.objects.get()
+    assert (row.state, row.attempt, row.failures) == ("awaiting", 1, 0)
+    assert (found.state, found.error_code) == ("unknown", "TimeoutError")
+    stored = [row.error_message, *map(str, RunEvent.objects.values_list("data", flat=True))]
+    assert not [text for text in stored if "hunter2" in text]
+
+
+def test_effect__with_a_receipt_that_cannot_be_kept_asks(line, begun, outside):
+    run_id = begun("odd_receipt")
+    line.deliver()
+    found = Effect.objects.get()
+    assert (found.state, found.error_code) == ("unknown", "receipt_invalid")
+    effects.confirm(effect_id=found.pk, actor="ann", receipt={"id": "found by hand"})
+    settle(line, run_id, "succeeded")
+    assert selectors.output(run_id=run_id) == {"id": "found by hand"}
+
+
+@pytest.mark.parametrize("word", ["exit_before_call", "exit_after_call", "break_after_call"])
+def test_idempotent_effect__recovers_by_itself_with_the_same_key(line, begun, outside, word):
+    run_id = begun(word, idempotent=True)
+    if word.startswith("exit"):
+        die(line)
+    settle(line, run_id, "succeeded")
+    assert list(outside.calls) == [f"{run_id}:call_outside:-1:call"]
+    assert list(outside.calls.values()) == [1 if word == "exit_before_call" else 2]
+    assert Effect.objects.get().state == "confirmed"
+
+
+def test_confirm__lets_the_step_go_on_without_a_second_call(line, begun, outside):
+    run_id = begun("exit_after_call")
+    die(line)
+    found = until_awaiting(line, run_id)
+    assert effects.confirm(effect_id=found.pk, actor="ann", receipt={"seen": True}) == run_id
+    row = step_of(run_id)
+    assert (row.state, row.error_code, row.failures) == ("ready", "", 0)
+    settle(line, run_id, "succeeded")
+    assert list(outside.calls.values()) == [1]
+    assert selectors.output(run_id=run_id) == {"seen": True}
+    found.refresh_from_db()
+    assert (found.state, found.resolved_by) == ("confirmed", "ann")
+    event = RunEvent.objects.get(kind="effect.confirmed")
+    assert (event.actor, event.data["effect_id"], event.step_run_id) == ("ann", found.pk, row.pk)
+
+
+def test_retry__calls_again_with_the_same_key(line, begun, outside):
+    run_id = begun("exit_after_call")
+    die(line)
+    found = until_awaiting(line, run_id)
+    effects.retry(effect_id=found.pk, actor="ann")
+    found.refresh_from_db()
+    assert (found.state, step_of(run_id).state) == ("planned", "ready")
+    settle(line, run_id, "succeeded")
+    assert list(outside.calls.values()) == [2]
+    assert RunEvent.objects.get(kind="effect.retried").actor == "ann"
+    found.refresh_from_db()
+    assert (found.state, found.attempt, found.resolved_by) == ("confirmed", 3, "")
+
+
+@pytest.mark.parametrize("door", [effects.confirm, effects.retry])
+def test_operators__answer_a_question_once(line, begun, outside, door):
+    run_id = begun()
+    line.deliver()
+    with pytest.raises(StateConflictError, match="is confirmed"):
+        door(effect_id=Effect.objects.get().pk, actor="ann")
+    assert RunEvent.objects.filter(kind__startswith="effect").count() == 0
+    assert state(run_id) == "succeeded"
+
+
+def test_cancel__ends_a_run_whose_step_awaits_an_answer(line, begun, outside):
+    run_id = begun("break_after_call")
+    line.deliver()
+    runs.cancel(run_id=run_id, actor="ann")
+    assert (state(run_id), step_of(run_id).state) == ("cancelled", "cancelled")
+    found = Effect.objects.get()
+    with pytest.raises(StateConflictError, match="cancelled"):
+        effects.retry(effect_id=found.pk, actor="ann")
+    found.refresh_from_db()
+    assert found.state == "unknown"
+    effects.confirm(effect_id=found.pk, actor="ann")
+    found.refresh_from_db()
+    assert (found.state, step_of(run_id).state, state(run_id)) == (
+        "confirmed",
+        "cancelled",
+        "cancelled",
+    )
+
+
+def test_late_answer__of_a_call_that_really_happened_is_the_truth(line, begun, outside):
+    """The claim is lost during the call; its answer counts, the step's next attempt is given it."""
+    run_id = begun("lose_claim")
+    line.deliver()
+    assert (step_of(run_id).state, Effect.objects.get().state) == ("retry_wait", "confirmed")
+    settle(line, run_id, "succeeded")
+    assert list(outside.calls.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [
+        ("in_transaction", "effect_in_transaction"),
+        ("after_transaction", "effect_in_transaction"),
+        ("nested", "effect_in_effect"),
+        ("transaction_inside", "transaction_in_effect"),
+        ("twice", "effect_twice"),
+        ("nameless", "effect_name_invalid"),
+    ],
+)
+def test_misuse__is_refused_for_good_with_its_name(line, mode, code):
+    run_id = start("lab.misuse_effects", mode=mode)
+    line.deliver()
+    assert state(run_id) == "blocked"
+    assert DeadLetter.objects.get().error_code == code
+
+
+def test_question__cannot_be_swallowed_by_a_step(line):
+    run_id = start("lab.misuse_effects", mode="swallow")
+    line.deliver()
+    assert (step_of(run_id).state, state(run_id)) == ("awaiting", "running")
+    assert Effect.objects.get().state == "unknown"
