@@ -157,7 +157,7 @@ def question(*, effect_id: int, name: str, code: str) -> str:
     return (
         f"Effect {effect_id} ({name}) was begun and nobody knows whether it happened ({code})."
         f" Find out, then: manage.py effects confirm {effect_id} (it happened),"
-        f" or manage.py effects retry {effect_id} (it did not)."
+        f" or manage.py effects retry {effect_id} --apply (it did not)."
     )
 
 

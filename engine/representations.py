@@ -273,3 +273,53 @@ class DeadLetterEntry(BaseModel):
             resolved_at=row.resolved_at,
             resolved_by=row.resolved_by,
         )
+
+
+class EffectEntry(BaseModel):
+    """One call of a step to the outside, as far as it is known."""
+
+    id: int
+    run_id: UUID
+    run_state: str
+    automation: str
+    department: str
+    step: str
+    map_index: int | None
+    step_state: str
+    name: str
+    key: str
+    state: str
+    idempotent: bool
+    attempt: int
+    receipt: Any
+    error_code: str
+    planned_at: datetime
+    sent_at: datetime | None
+    resolved_at: datetime | None
+    resolved_by: str
+
+    @classmethod
+    def of(cls, row: models.Effect) -> Self:
+        """Represent an Effect."""
+        step = row.step_run
+        return cls(
+            id=row.pk,
+            run_id=row.run_id,
+            run_state=row.run.state,
+            automation=row.run.automation,
+            department=row.run.department,
+            step=step.key,
+            map_index=None if step.map_index == UNMAPPED else step.map_index,
+            step_state=step.state,
+            name=row.name,
+            key=row.key,
+            state=row.state,
+            idempotent=row.idempotent,
+            attempt=row.attempt,
+            receipt=row.receipt,
+            error_code=row.error_code,
+            planned_at=row.planned_at,
+            sent_at=row.sent_at,
+            resolved_at=row.resolved_at,
+            resolved_by=row.resolved_by,
+        )

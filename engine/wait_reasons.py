@@ -212,7 +212,7 @@ def _awaiting(row: Any, facts: Facts) -> Reason:
         return Reason(cause=WaitCause.AWAITING, text=text, details={"until": row.next_at})
     text = (
         f"whether {effect.name} was done is not known; find out, then: "
-        f"manage.py effects confirm {effect.id}, or effects retry {effect.id}"
+        f"manage.py effects confirm {effect.id}, or effects retry {effect.id} --apply"
     )
     details = {"effect_id": effect.id, "effect": effect.name, "since": effect.sent_at}
     return Reason(cause=WaitCause.EFFECT_UNKNOWN, text=text, details=details)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine import effects, leases, runs, selectors
+from engine import effects, leases, runs, selectors, why
 from engine.errors import StateConflictError
 from engine.models import DeadLetter, Effect, Lease, OutboxEvent, RunEvent, StepRun
 from tests.eventually import eventually
@@ -106,6 +106,11 @@ def test_effect__lost_in_the_middle_asks_and_calls_nobody(line, begun, outside):
     event = RunEvent.objects.get(kind="step.awaiting")
     assert event.data["effect_id"] == found.pk
     told = OutboxEvent.objects.get(event_type="run.status.updated")
+    (reason,) = why.explain(run_id=run_id).steps
+    assert (reason.reason.cause, reason.reason.details["effect_id"]) == (
+        "effect_unknown",
+        found.pk,
+    )
     assert (told.data["awaiting"], told.data["effect_id"]) == ("call_outside", found.pk)
 
 
