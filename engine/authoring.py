@@ -18,7 +18,13 @@ from engine import registry
 from engine.contracts import ArtifactRef, StepContext
 from engine.errors import GraphInvalidError, NotSentError, StepError
 from engine.graph import Binding, Graph, Node
-from engine.policies import DEFAULT_TIMEOUT_SECONDS, OnDead, Retry
+from engine.policies import (
+    DEFAULT_TIMEOUT_SECONDS,
+    MAX_TIMEOUT_SECONDS,
+    Limits,
+    OnDead,
+    Retry,
+)
 from engine.registry import AutomationDeclaration, DepartmentDeclaration, StepDeclaration
 
 if TYPE_CHECKING:
@@ -171,7 +177,11 @@ class Step:
 def step(function: Callable[..., Any], /) -> Step: ...
 @overload
 def step(
-    *, retry: Retry | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS, name: str | None = None
+    *,
+    retry: Retry | None = None,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    progress_within: float | None = None,
+    name: str | None = None,
 ) -> Callable[[Callable[..., Any]], Step]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -179,18 +189,24 @@ def step(
     *,
     retry: Retry | None = None,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    progress_within: float | None = None,
     name: str | None = None,
 ) -> Step | Callable[[Callable[..., Any]], Step]:
     """Declare a step: `f(ctx, **typed) -> typed`.
 
     retry: how often it is tried (default 3 attempts). timeout: seconds one attempt may take.
+    progress_within: the longest time in seconds between two calls of `ctx.checkpoint` or
+    `ctx.progress`; a step that hangs for longer fails with `no_progress` and is tried again.
     name: `<department>.<word>`; by default the department of the file and the function's name.
     """
 
     def declare(function: Callable[..., Any]) -> Step:
         where = registry.location(function)
-        if timeout <= 0:
-            raise GraphInvalidError(f"{where}: timeout must be above 0 seconds")
+        for name_of, seconds in (("timeout", timeout), ("progress_within", progress_within)):
+            if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+                raise GraphInvalidError(
+                    f"{where}: {name_of} must be above 0 seconds and at most a year"
+                )
         full = name or f"{registry.department_of(function.__module__)}.{function.__name__}"
         parameters = _parameters(function, place=f"{where}: step {full!r}")
         found = registry.hints(function, where=where)
@@ -206,8 +222,9 @@ def step(
                 StepDeclaration(
                     name=full,
                     function=function,
-                    retry=retry or Retry(),
-                    timeout=timeout,
+                    limits=Limits(
+                        retry=retry or Retry(), timeout=timeout, progress_within=progress_within
+                    ),
                     where=where,
                     parameters=parameters,
                     annotations=annotations,

@@ -65,6 +65,7 @@ class RunningContext:
 
     def checkpoint(self) -> None:
         """Raise CancelledError when the run was cancelled, ClaimLostError when fenced."""
+        self._watch.advance()
         if self._watch.lost:
             raise ClaimLostError
         now = time.monotonic()
@@ -81,6 +82,10 @@ class RunningContext:
             raise ClaimLostError
         if cancel:
             raise CancelledError
+
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Note how far the step is (see `contracts.StepContext.progress`)."""
+        self._watch.advance((done, total))
 
     def warn(self, code: str, message: str, **data: Any) -> None:
         """Leave a remark on the run's history, written with the step's result."""

@@ -52,7 +52,16 @@ class StepContext(Protocol):
     artifacts: ArtifactStore
 
     def checkpoint(self) -> None:
-        """Stop here if the run was cancelled. Call it in long loops: at most one query a second."""
+        """Stop here if the run was cancelled. Call it in long loops: at most one query a second.
+
+        Also a sign of progress, see `progress`.
+        """
+
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Say that the step gets on, for a step that declares `progress_within`. Costs no query.
+
+        The numbers go to the log with the next renewal of the lease.
+        """
 
     def warn(self, code: str, message: str, **data: Any) -> None:
         """Leave a remark on the run's history, written together with the step's result."""

@@ -15,7 +15,6 @@ from engine import definitions, leases, outcomes, ports, publishing, registry, r
 from engine.context import RunningContext
 from engine.errors import CancelledError, ClaimLostError, EffectUnknownError, StepError
 from engine.heartbeat import Watch, heart
-from engine.policies import DEFAULT_TIMEOUT_SECONDS, Retry
 from engine.transitions import claims
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from engine.publishing import ReadyStep
     from engine.registry import StepDeclaration
     from engine.transitions.claims import Claimed
-
-#: A worker with older code may receive a step that only newer code has; deploys take a while.
-UNKNOWN_STEP = Retry(attempts=8, first_delay=2.0, factor=2.0, max_delay=60.0)
-#: Planning a map: only the database can make it fail.
-PLANNING = Retry(attempts=5, first_delay=1.0)
 
 log = structlog.get_logger(__name__)
 
@@ -60,19 +54,18 @@ def _run(step: Claimed) -> list[ReadyStep] | None:
     graph = definitions.graph(step.version_id)
     node = graph.by_key[step.key]
     declared = registry.steps.get(node.step)
-    if step.kind == "map":
-        retry, timeout = PLANNING, DEFAULT_TIMEOUT_SECONDS
-    elif declared is None:
+    limits = registry.limits(kind=step.kind, step=node.step)
+    retry = limits.retry
+    if declared is None and step.kind != "map":
         error = StepError("step_unknown", f"This worker's code has no step {node.step!r}.")
-        outcomes.fail(step, graph, UNKNOWN_STEP, error)
+        outcomes.fail(step, graph, retry, error)
         return None
-    else:
-        retry, timeout = declared.retry, declared.timeout
     watch = Watch(
         step=step,
-        timeout_seconds=timeout,
-        on_timeout=lambda: outcomes.fail(
-            step, graph, retry, StepError("timeout", f"The step ran longer than {timeout:g} s.")
+        limits=limits,
+        on_timeout=lambda: outcomes.fail(step, graph, retry, outcomes.timeout(limits.timeout)),
+        on_standstill=lambda: outcomes.fail(
+            step, graph, retry, outcomes.no_progress(limits.progress_within or 0.0)
         ),
         on_hard_cancel=lambda: outcomes.cancel(step, "stopped after its grace"),
     )

@@ -22,6 +22,7 @@ from engine import leases, sql
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.policies import Limits
     from engine.transitions.claims import Claimed
 
 #: How often the thread looks at the clock while a step runs, in seconds.
@@ -39,20 +40,38 @@ class Watch:
         self,
         *,
         step: Claimed,
-        timeout_seconds: float,
+        limits: Limits,
         on_timeout: Callable[[], object],
+        on_standstill: Callable[[], object],
         on_hard_cancel: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         self.step = step
-        self.deadline = now + timeout_seconds
+        self.limits = limits
+        self.deadline = now + limits.timeout
+        #: When the step last gave a sign of progress, and what it said: (done, total).
+        self.progress_at = now
+        self.progress: tuple[int, int | None] | None = None
         self.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
         self.cancel_since: float | None = None
         self.lost = False
         #: When a process whose step lost its claim is ended, should the step not have stopped.
         self.ends_at = self.deadline
         self.on_timeout = on_timeout
+        self.on_standstill = on_standstill
         self.on_hard_cancel = on_hard_cancel
+
+    @property
+    def patience(self) -> float | None:
+        """Return for how many seconds more the step may be still; None when it may for ever."""
+        within = self.limits.progress_within
+        return None if within is None else self.progress_at + within - time.monotonic()
+
+    def advance(self, progress: tuple[int, int | None] | None = None) -> None:
+        """Note a sign of progress; costs nothing but memory."""
+        self.progress_at = time.monotonic()
+        if progress is not None:
+            self.progress = progress
 
 
 class Heartbeat:
@@ -104,21 +123,33 @@ class Heartbeat:
     def _beat(self, watch: Watch) -> None:
         now = time.monotonic()
         if now >= watch.next_beat and not watch.lost:
-            cancel = leases.renew(step=watch.step)
+            cancel = leases.renew(
+                step=watch.step,
+                attempt_seconds=watch.limits.timeout,
+                patience_seconds=watch.patience,
+            )
             watch.next_beat = now + settings.LEASE_SECONDS / BEATS_PER_LEASE
             if cancel is None:
                 watch.lost = True
                 watch.ends_at = min(watch.deadline, now + settings.CANCEL_GRACE_SECONDS)
                 log.warning("claim_lost", step_run_id=watch.step.id)
-            elif cancel and watch.cancel_since is None:
-                watch.cancel_since = now
+            else:
+                if cancel and watch.cancel_since is None:
+                    watch.cancel_since = now
+                if watch.progress is not None:
+                    done, total = watch.progress
+                    log.info("step_progress", step_run_id=watch.step.id, done=done, total=total)
+                    watch.progress = None
         if watch.lost:
             # Somebody else has the step: there is no verdict to write, only a process to free.
             if now >= watch.ends_at:
                 self._end(watch, reason="claim_lost")
             return
+        patience = watch.patience
         if now >= watch.deadline:
             self._stop(watch, watch.on_timeout, reason="timeout")
+        elif patience is not None and patience <= 0:
+            self._stop(watch, watch.on_standstill, reason="no_progress")
         elif watch.cancel_since and now >= watch.cancel_since + settings.CANCEL_GRACE_SECONDS:
             self._stop(watch, watch.on_hard_cancel, reason="cancelled")
 

@@ -6,13 +6,15 @@ still does cannot be committed.
 
 from __future__ import annotations
 
+import random
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.conf import settings
 
-from engine import definitions, policies, sql
+from engine import definitions, outcomes, policies, registry, sql
 from engine.causes import ReleaseReason
 from engine.policies import OnDead
 from engine.transitions import claims, dispatch, failures
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from engine.graph import Graph
     from engine.transitions.claims import Claimed
 
 #: Longest patience with a queued step before it is sent again, in seconds.
 MAX_PATIENCE_SECONDS = 300
+#: How long after its timeout an attempt may still end by itself, in seconds: its process' own
+#: verdict comes first, and a result in time may need a whole completion transaction.
+GRACE_SECONDS = 10.0
 LOST_MESSAGE = "The worker that ran this step was lost."
 
 EXPIRED = """
@@ -69,10 +75,26 @@ def claim(*, step_run_ids: Sequence[int], worker: str) -> list[Claimed]:
     )
 
 
-def renew(*, step: Claimed) -> bool | None:
-    """Prolong the lease. Return whether a cancel is wanted, None when the claim is lost."""
+def renew(
+    *,
+    step: Claimed,
+    attempt_seconds: float | None = None,
+    patience_seconds: float | None = None,
+) -> bool | None:
+    """Prolong the lease. Return whether a cancel is wanted, None when the claim is lost.
+
+    attempt_seconds: how long an attempt may take in all; patience_seconds: for how much longer it
+    may be still. The lease ends a little after the earlier of the two, however often it is renewed:
+    a step that hangs beside a live heartbeat is ended by the database's clock.
+    """
+    # A renewal that comes late must not look like a standstill: the patience of a lease.
+    late = settings.LEASE_SECONDS
     return claims.renew(
-        claim=step.claim, step_run_ids=[step.id], lease_seconds=settings.LEASE_SECONDS
+        claim=step.claim,
+        step_run_ids=[step.id],
+        lease_seconds=settings.LEASE_SECONDS,
+        attempt_seconds=None if attempt_seconds is None else attempt_seconds + GRACE_SECONDS,
+        patience_seconds=None if patience_seconds is None else patience_seconds + late,
     )
 
 
@@ -139,34 +161,81 @@ def _crashed(claim: Any, *, expired: bool) -> int:
 
 
 def _end_claim(claim: Any, *, expired: bool) -> int:
-    if expired and not failures.expire_lease(claim=claim):
-        return 0
+    lease = None
+    if expired:
+        lease = failures.expire_lease(claim=claim)
+        if lease is None:
+            return 0
     running = failures.running_of(claims=[claim])
     failures.drop_lease(claim=claim)
     for row in running:
-        crashes = row.crashes + 1
-        log.warning("worker_lost", step_run_id=row.id, run_id=str(row.run_id), crashes=crashes)
-        if row.cancel_requested:
-            failures.cancel(step_run_id=row.id, claim=claim, reason="worker_lost")
-        elif crashes >= policies.MAX_CRASHES:
-            graph = definitions.graph(row.version_id)
-            failures.bury(
-                step_run_id=row.id,
-                claim=claim,
-                code="worker_lost",
-                message=f"The step ended its worker {crashes} times.",
-                fail_run=graph.on_dead == OnDead.FAIL,
-                failures=0,
-                crashes=1,
-            )
+        graph = definitions.graph(row.version_id)
+        if lease is not None and lease.overran:
+            ending = _overran(row, graph, lease.deadline_at)
         else:
-            failures.retry(
-                step_run_id=row.id,
-                claim=claim,
-                code="worker_lost",
-                message=LOST_MESSAGE,
-                delay_seconds=policies.crash_delay(crashes=crashes),
-                failures=0,
-                crashes=1,
-            )
+            ending = _crash(row)
+        _end_attempt(row, claim, graph, ending)
     return len(running) + failures.release_unstarted(claim=claim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """How an attempt ends that its holder did not end; `delay` None when it was the last one."""
+
+    code: str
+    message: str
+    delay: float | None
+    failures: int
+    crashes: int
+
+
+def _crash(row: Any) -> _Ending:
+    crashes = row.crashes + 1
+    log.warning("worker_lost", step_run_id=row.id, run_id=str(row.run_id), crashes=crashes)
+    last = crashes >= policies.MAX_CRASHES
+    return _Ending(
+        code="worker_lost",
+        message=f"The step ended its worker {crashes} times." if last else LOST_MESSAGE,
+        delay=None if last else policies.crash_delay(crashes=crashes),
+        failures=0,
+        crashes=1,
+    )
+
+
+def _overran(row: Any, graph: Graph, deadline_at: datetime) -> _Ending:
+    """Judge an attempt that was renewed up to its deadline: a failure of the step, not a crash."""
+    limits = registry.limits(kind=row.kind, step=graph.by_key[row.key].step)
+    # How long it was allowed to run counts, not what this process' code says of the step.
+    allowed = (deadline_at - row.started_at).total_seconds() - GRACE_SECONDS
+    # A deadline before the end of the attempt can only have come from missing progress.
+    if limits.progress_within is not None and allowed < limits.timeout - GRACE_SECONDS:
+        error = outcomes.no_progress(limits.progress_within)
+    else:
+        error = outcomes.timeout(allowed)
+    log.warning("step_overran", step_run_id=row.id, run_id=str(row.run_id), code=error.code)
+    tries = row.failures + 1
+    last = tries >= limits.retry.attempts
+    return _Ending(
+        code=error.code,
+        message=error.message,
+        delay=None if last else limits.retry.delay(failures=tries, random=random.SystemRandom()),
+        failures=1,
+        crashes=0,
+    )
+
+
+def _end_attempt(row: Any, claim: Any, graph: Graph, ending: _Ending) -> None:
+    common = {
+        "step_run_id": row.id,
+        "claim": claim,
+        "code": ending.code,
+        "message": ending.message,
+        "failures": ending.failures,
+        "crashes": ending.crashes,
+    }
+    if row.cancel_requested:
+        failures.cancel(step_run_id=row.id, claim=claim, reason=ending.code)
+    elif ending.delay is None:
+        failures.bury(**common, fail_run=graph.on_dead == OnDead.FAIL)
+    else:
+        failures.retry(**common, delay_seconds=ending.delay)

@@ -54,6 +54,16 @@ def fail(step: Claimed, graph: Graph, retry: Retry, error: BaseException) -> Non
     log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
 
 
+def timeout(seconds: float) -> StepError:
+    """Return the failure of a step that took longer than it may."""
+    return StepError("timeout", f"The step ran longer than {round(seconds, 1):g} s.")
+
+
+def no_progress(seconds: float) -> StepError:
+    """Return the failure of a step that hung."""
+    return StepError("no_progress", f"The step gave no sign of progress for {seconds:g} s.")
+
+
 def _described(error: BaseException) -> tuple[str, str, bool]:
     """Return code, safe message and whether a retry is pointless.
 

@@ -16,6 +16,8 @@ MAX_CRASHES = 3
 #: Pause before a step whose worker died runs again, times two for each further crash.
 CRASH_DELAY_SECONDS = 0.5
 DEFAULT_TIMEOUT_SECONDS = 300.0
+#: Longest timeout a step may declare: a step that runs for longer than a year is a mistake.
+MAX_TIMEOUT_SECONDS = 366 * 86_400.0
 #: Where exponents stop mattering: keeps `factor ** n` finite whatever the author chose.
 MAX_EXPONENT = 64
 
@@ -52,6 +54,24 @@ class Retry:
         exponent = float(min(max(failures - 1, 0), MAX_EXPONENT))
         plain: float = min(self.max_delay, self.first_delay * self.factor**exponent)
         return plain * (1 + self.jitter * random.uniform(-1, 1))
+
+
+#: A worker with older code may receive a step that only newer code has; deploys take a while.
+UNKNOWN_STEP = Retry(attempts=8, first_delay=2.0, factor=2.0, max_delay=60.0)
+#: Planning a map: only the database can make it fail.
+PLANNING = Retry(attempts=5, first_delay=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long an attempt of a step may take, how long it may be still, and what follows. Seconds.
+
+    progress_within: None for a step that need not give signs of progress.
+    """
+
+    retry: Retry
+    timeout: float = DEFAULT_TIMEOUT_SECONDS
+    progress_within: float | None = None
 
 
 class OnDead(StrEnum):

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, TypeAdapter
 
 from engine.errors import GraphInvalidError, UnknownAutomationError
+from engine.policies import PLANNING, UNKNOWN_STEP, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from engine.graph import Graph
-    from engine.policies import Retry
 
 RESERVED_SLUGS = frozenset({"orchestrator", "dead_letter"})
 
@@ -40,8 +40,7 @@ class StepDeclaration:
 
     name: str
     function: Callable[..., Any]
-    retry: Retry
-    timeout: float
+    limits: Limits
     where: str
     parameters: dict[str, inspect.Parameter] = field(repr=False)
     annotations: dict[str, Any] = field(repr=False)
@@ -147,6 +146,14 @@ def automation(name: str) -> AutomationDeclaration:
         raise UnknownAutomationError(
             f"There is no automation {name!r}. Known: {known}.", name=name
         ) from None
+
+
+def limits(*, kind: str, step: str) -> Limits:
+    """Return the limits of a StepRun's attempts; patient ones when this code lacks the step."""
+    if kind == "map":
+        return Limits(retry=PLANNING)
+    declared = steps.get(step)
+    return Limits(retry=UNKNOWN_STEP) if declared is None else declared.limits
 
 
 def load(packages: Iterable[str]) -> None:

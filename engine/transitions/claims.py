@@ -72,11 +72,20 @@ WHERE id = ANY(%(ids)s) AND state IN ('ready', 'queued') AND claim IS NULL
 FOR NO KEY UPDATE
 """
 
+# The deadline comes from the moment at which the database saw the attempt begin, so that a holder
+# whose clock stands still cannot move it; signs of progress move it within that. LEAST skips NULL.
 RENEW = """
-UPDATE engine_lease SET expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
-WHERE claim = %(claim)s
-RETURNING (SELECT bool_or(s.cancel_requested) FROM engine_steprun s
-           WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state = 'running') AS cancel
+WITH held AS (
+    SELECT bool_or(s.cancel_requested) AS cancel,
+        LEAST(min(s.started_at) + make_interval(secs => %(attempt)s),
+            clock_timestamp() + make_interval(secs => %(patience)s)) AS deadline_at
+    FROM engine_steprun s
+    WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state = 'running')
+UPDATE engine_lease l
+SET deadline_at = h.deadline_at,
+    expires_at = LEAST(clock_timestamp() + make_interval(secs => %(lease)s), h.deadline_at)
+FROM held h WHERE l.claim = %(claim)s
+RETURNING h.cancel
 """
 
 HELD = """
@@ -243,9 +252,26 @@ def claim(
     ]
 
 
-def renew(*, claim: UUID, step_run_ids: Sequence[int], lease_seconds: float) -> bool | None:
-    """Prolong a claim. Return whether a cancel is wanted, or None when the claim is lost."""
-    found = sql.rows(RENEW, {"claim": claim, "ids": list(step_run_ids), "lease": lease_seconds})
+def renew(
+    *,
+    claim: UUID,
+    step_run_ids: Sequence[int],
+    lease_seconds: float,
+    attempt_seconds: float | None,
+    patience_seconds: float | None,
+) -> bool | None:
+    """Prolong a claim. Return whether a cancel is wanted, or None when the claim is lost.
+
+    Not beyond `attempt_seconds` after its begin, nor `patience_seconds` from now.
+    """
+    values = {
+        "claim": claim,
+        "ids": list(step_run_ids),
+        "lease": lease_seconds,
+        "attempt": attempt_seconds,
+        "patience": patience_seconds,
+    }
+    found = sql.rows(RENEW, values)
     return bool(found[0].cancel) if found else None
 
 

@@ -92,6 +92,7 @@ FROM ended
 # worker finds nothing and knows that it is fenced.
 EXPIRE = """
 DELETE FROM engine_lease WHERE claim = %(claim)s AND expires_at < clock_timestamp()
+RETURNING deadline_at, COALESCE(deadline_at <= expires_at, false) AS overran
 """
 UNLEASE = "DELETE FROM engine_lease WHERE claim = %(claim)s"
 
@@ -161,9 +162,13 @@ def cancel(*, step_run_id: int, claim: UUID, reason: str) -> bool:
     return sql.count(CANCEL, {"id": step_run_id, "claim": claim, "message": reason}) == 1
 
 
-def expire_lease(*, claim: UUID) -> bool:
-    """Take the lease from a silent holder. False: it was renewed in the meantime."""
-    return sql.count(EXPIRE, {"claim": claim}) == 1
+def expire_lease(*, claim: UUID) -> Any | None:
+    """Take an expired lease. None: it was renewed in the meantime.
+
+    `overran`: it was renewed up to its deadline, so that its holder is not silent but late.
+    """
+    found = sql.rows(EXPIRE, {"claim": claim})
+    return found[0] if found else None
 
 
 def drop_lease(*, claim: UUID) -> None:
@@ -179,8 +184,8 @@ def release_unstarted(*, claim: UUID) -> int:
 def running_of(*, claims: Sequence[UUID]) -> list[Any]:
     """Return the running rows under these claims, highest id first, locked for their end."""
     return sql.rows(
-        "SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.crashes, s.failures,"
-        " s.cancel_requested, r.version_id"
+        "SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.crashes, s.failures,"
+        " s.cancel_requested, s.started_at, r.version_id"
         " FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id"
         " WHERE s.claim = ANY(%(claims)s) AND s.state = 'running'"
         " ORDER BY s.id DESC FOR NO KEY UPDATE OF s",

@@ -187,6 +187,46 @@ def too_slow_chain(inp):
     return last(folder=too_slow(folder=inp.folder))
 
 
+TWICE = Retry(attempts=2, first_delay=0.05, max_delay=0.05)
+
+
+@step(retry=TWICE, timeout=2)
+def hung(ctx: StepContext, folder: str) -> str:
+    """Wait for ever, or until the file `freed` exists."""
+    _mark(folder, "hung")
+    _wait_for(Path(folder) / "freed")
+    return folder
+
+
+@automation("lab.hung", title="Hangs", input=FolderInput)
+def hung_chain(inp):
+    """Hang beyond the timeout."""
+    return last(folder=hung(folder=inp.folder))
+
+
+@step(retry=TWICE, timeout=600, progress_within=0.5)
+def still(ctx: StepContext, folder: str) -> str:
+    """Get on for a while, then stand still until the file `freed` exists."""
+    _mark(folder, "still")
+    for done in range(10):
+        ctx.progress(done, 200)
+        time.sleep(0.1)
+    _wait_for(Path(folder) / "freed")
+    return folder
+
+
+@automation("lab.still", title="Stands still", input=FolderInput)
+def still_chain(inp):
+    """Hang without a sign of progress."""
+    return last(folder=still(folder=inp.folder))
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 @step(retry=QUICK)
 def rude(ctx: StepContext) -> int:
     """Query outside the transaction, which a pure step must not."""

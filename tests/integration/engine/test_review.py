@@ -29,6 +29,7 @@ from engine import (
 from engine.authoring import Retry, StepError, automation, step
 from engine.errors import GraphInvalidError, InputInvalidError, StateConflictError
 from engine.models import DeadLetter, Lease, Run, StepRun
+from engine.policies import Limits
 from engine.transitions import claims, failures
 from engine.transitions import runs as moves
 from tests.catalog.lab import _dsn, note_in_ledger
@@ -258,7 +259,8 @@ def test_heartbeat__a_step_that_lost_its_claim_is_still_ended_by_its_timeout(lin
     heart.end_process = lambda: ended.append(1)
     watch = heartbeat.Watch(
         step=found,
-        timeout_seconds=0.01,
+        limits=Limits(retry=Retry(), timeout=0.01),
+        on_standstill=lambda: None,
         on_timeout=lambda: verdicts.append(1),
         on_hard_cancel=lambda: verdicts.append(2),
     )

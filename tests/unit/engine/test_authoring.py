@@ -170,3 +170,10 @@ def test_load__a_broken_file_is_a_problem_and_not_a_traceback(tmp_path, monkeypa
     assert "'one'" in wrong
     assert "good.fine" in registry.automations
     registry.problems.clear()
+
+
+@pytest.mark.parametrize("name", ["timeout", "progress_within"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9])
+def test_step__refuses_seconds_that_no_clock_can_judge(name, seconds):
+    with pytest.raises(GraphInvalidError, match=f"{name} must be above 0 seconds"):
+        step(name="shop.late", **{name: seconds})(lambda ctx: None)
