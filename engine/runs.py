@@ -10,12 +10,13 @@ import psycopg
 import structlog
 import uuid_utils.compat as uuids
 from django.conf import settings
+from django.db import connection, transaction
 from pydantic import ValidationError
 
 from engine import definitions, lanes, publishing, registry, sql
 from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
-from engine.models import Run
+from engine.models import AutomationVersion, Run
 from engine.states import RunState
 from engine.transitions import dispatch
 from engine.transitions import runs as moves
@@ -71,8 +72,9 @@ def submit(
 ) -> Submitted:
     """Accept a run: the row, its whole static plan and the event, durable when this returns.
 
-    The same `dedupe_key` for the same automation returns the run that exists. Raises
-    UnknownAutomationError, or InputInvalidError naming each field at fault; nothing is stored then.
+    Inside a transaction of the caller's: durable, and told to workers, when that commits. The same
+    `dedupe_key` for the same automation returns the run that exists. Raises UnknownAutomationError,
+    or InputInvalidError naming each field at fault; nothing is stored then.
     """
     declared = registry.automation(automation)
     plain = validated_input(declared=declared, given=input)
@@ -100,14 +102,14 @@ def submit(
     try:
         ready = moves.submit(values=values | _plan(declared))
     except psycopg.errors.ForeignKeyViolation:
-        # The database was restored or emptied under this process: what it remembers is stale.
-        _versions.clear()
-        definitions.graph.cache_clear()
+        _forget_versions()
         ready = moves.submit(values=values | _plan(declared))
     if ready is None:
         existing = Run.objects.only("id").get(automation=declared.name, dedupe_key=dedupe_key)
         return Submitted(existing.id, created=False)
-    publishing.publish(ready)
+    # At once, unless the caller's transaction is open: a message that is faster than the commit
+    # finds nothing to claim.
+    transaction.on_commit(lambda: publishing.publish(ready))
     return Submitted(run_id, created=True)
 
 
@@ -253,12 +255,23 @@ def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
 def _version(declared: AutomationDeclaration) -> int:
     """Return the id of the stored version of this code, remembered per process."""
     key = (settings.DATABASES["default"]["NAME"], declared.name, declared.checksum)
+    if connection.in_atomic_block and key in _versions:
+        # The foreign key is checked when the caller's transaction commits: too late to try again.
+        stored = AutomationVersion.objects.filter(pk=_versions[key], checksum=declared.checksum)
+        if not stored.exists():
+            _forget_versions()
     if key not in _versions:
         # Also before the first `sync_catalog`: a run in a department without a lane would wait
         # for a dispatcher that never looks there.
         lanes.declare(slug=declared.department, queue=declared.department)
         _versions[key] = definitions.ensure_version(declared).pk
     return _versions[key]
+
+
+def _forget_versions() -> None:
+    """Drop what is remembered: the database was restored or emptied under this process."""
+    _versions.clear()
+    definitions.graph.cache_clear()
 
 
 def _fields(declared: AutomationDeclaration) -> set[str]:
