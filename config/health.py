@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: How long one connection attempt, or one answer, of the database may take in a probe, in seconds.
 DATABASE_SECONDS = 2
 #: The manager's loops that one process at a time runs; while one is nobody's, its work waits.
-MANAGER_LOOPS = ("dispatcher", "timers", "reaper", "outbox", "presence")
+MANAGER_LOOPS = ("dispatcher", "timers", "schedules", "reaper", "outbox", "presence")
 #: A worker that said nothing for this long counts as gone; it speaks every 10 seconds.
 WORKER_SECONDS = 35.0
 UNAVAILABLE = 503

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Count
 
-from departments.models import Automation, Department
+from departments.models import Automation, Department, Schedule
 from engine import registry
 from engine.errors import NotFoundError
 from engine.models import AutomationVersion, DeadLetter, Lane, Run
@@ -106,3 +106,17 @@ def automation(*, name: str) -> Automation:
 def versions(*, name: str) -> list[AutomationVersion]:
     """Return the versions of an automation, newest first."""
     return list(AutomationVersion.objects.filter(automation=name).order_by("-version"))
+
+
+def schedules() -> list[Schedule]:
+    """Return every schedule, by name."""
+    return list(Schedule.objects.order_by("name"))
+
+
+def schedule(*, name: str, lock: bool = False) -> Schedule:
+    """Return one schedule, its row locked if asked for; raises NotFoundError."""
+    rows = Schedule.objects.select_for_update(no_key=True) if lock else Schedule.objects.all()
+    found = rows.filter(name=name).first()
+    if found is None:
+        raise NotFoundError(f"There is no schedule {name!r}.", name=name)
+    return found

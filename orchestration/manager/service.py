@@ -26,6 +26,7 @@ from orchestration.manager.http import Server
 from orchestration.manager.outbox import Outbox
 from orchestration.manager.presence import Presence
 from orchestration.manager.reaper import Reaper
+from orchestration.manager.schedules import Schedules
 from orchestration.manager.timers import Timers
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Service(Collector):
             Events(stop=self.stop, consumer=self.name),
             Dispatcher(stop=self.stop),
             Timers(stop=self.stop),
+            Schedules(stop=self.stop),
             Reaper(stop=self.stop),
             BrokerEpochLoop(stop=self.stop),
             Outbox(stop=self.stop),

@@ -18,8 +18,8 @@ FIRST_PORT = 8080
 
 class Command(BaseCommand):
     help = (
-        "Run a manager: reads automation.events, sends what is ready, minds timers, leases and "
-        "lost messages. Run one or more; the others stand by."
+        "Run a manager: reads automation.events, sends what is ready, minds timers, schedules, "
+        "leases and lost messages. Run one or more; the others stand by."
     )
     # The catalog is checked by whoever declares it; a manager must start without it being perfect.
     requires_system_checks: list[str] = []
