@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from django.views.decorators.http import require_safe
 
 from config.probes import DEGRADED, HEALTHY, UNHEALTHY, Answer, Prober
 from engine import registry
+from engine.models import WorkerPresence
 from engine.postgresql import bounded
-from orchestration import routing, streams
+from orchestration import presence, routing, streams
 from orchestration.manager import loop
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 DATABASE_SECONDS = 2
 #: The manager's loops that one process at a time runs; while one is nobody's, its work waits.
 MANAGER_LOOPS = ("dispatcher", "timers", "schedules", "reaper", "outbox", "presence")
-#: A worker that said nothing for this long counts as gone; it speaks every 10 seconds.
-WORKER_SECONDS = 35.0
 UNAVAILABLE = 503
 
 # A manager's loop holds its advisory lock by its own session: no session, no manager. A key of 64
@@ -118,14 +116,11 @@ def _loader() -> MigrationLoader:
 def probe_workers() -> Answer:
     """Count the workers of each queue that work can go to, by what they last said in Redis."""
     client = streams.client(reply_seconds=streams.QUICK_SECONDS)
-    clock: Any = client.time()
-    now = clock[0] + clock[1] / 1e6
-    said: Any = client.hvals(streams.WORKERS)
+    now, said = presence.said(client)
     queues = dict.fromkeys(routing.queues(registry.departments), 0)
-    for raw in said:
-        worker = json.loads(raw)
-        if not worker["leaving"] and now - worker["at"] < WORKER_SECONDS:
-            for queue in worker["queues"]:
+    for word in said.values():
+        if word and not word.leaving and now - word.at < WorkerPresence.ONLINE_SECONDS:
+            for queue in word.queues:
                 queues[queue] = queues.get(queue, 0) + 1
     without = sorted(queue for queue, number in queues.items() if number == 0)
     if without:

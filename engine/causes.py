@@ -58,6 +58,7 @@ class ReleaseReason(Code):
 
     RUN_PAUSED = "run_paused", "Its run was paused."
     DEPARTMENT_PAUSED = "department_paused", "Its department was paused."
-    MESSAGE_LOST = "message_lost", "No message in its queue names it any more."
+    MESSAGE_LOST = "message_lost", "No message in its queue names it and no worker holds it."
+    STRANDED = "stranded", "It stood in a busy worker's line while another was idle."
     BROKER_LOST = "broker_lost", "The broker lost its memory after the step was sent."
     WORKER_LOST = "worker_lost", "The worker that held it was lost before it began."

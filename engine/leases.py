@@ -54,11 +54,14 @@ WHERE id = ANY(%(ids)s) AND state = 'running' AND worker = %(worker)s
 TOO_LONG = """
 SELECT s.queue, array_agg(s.id) AS ids FROM (
     SELECT id, queue FROM engine_steprun
-    WHERE state = 'queued' AND claim IS NULL AND dispatched_at < clock_timestamp()
+    WHERE state = 'queued' AND claim IS NULL AND {which} AND dispatched_at < clock_timestamp()
         - make_interval(secs => LEAST(%(seconds)s * 2 ^ LEAST(dispatches, 16), %(most)s))
     ORDER BY dispatched_at LIMIT %(limit)s) s
 GROUP BY s.queue
 """
+# A subquery over the array is hashed whatever the plan; a list of thousands is not.
+TOO_LONG_AND_NOT_HELD = TOO_LONG.replace("{which}", "id NOT IN (SELECT unnest(%(ids)s::bigint[]))")
+TOO_LONG_OF_THESE = TOO_LONG.replace("{which}", "id = ANY(%(ids)s::bigint[])")
 #: So many late messages are looked at in one go.
 TOO_LONG_LIMIT = 5000
 
@@ -111,9 +114,13 @@ def reap(*, limit: int) -> int:
 
 
 def worker_lost(*, step_run_ids: Sequence[int], worker: str) -> int:
-    """End the claims of a worker process known to be dead, without waiting for the lease."""
+    """End the claims of a worker process known to be dead, without waiting for the lease.
+
+    What it had not begun of these is made ready at once: its message died with it.
+    """
     found = sql.rows(CLAIMS_OF_WORKER, {"ids": list(step_run_ids), "worker": worker})
-    return sum(_crashed(row.claim, expired=False) for row in found)
+    ended = sum(_crashed(row.claim, expired=False) for row in found)
+    return ended + hand_back(step_run_ids=step_run_ids, reason=ReleaseReason.WORKER_LOST)
 
 
 def grant_grace(*, seconds: float) -> int:
@@ -121,15 +128,25 @@ def grant_grace(*, seconds: float) -> int:
     return sql.count(GRACE, {"seconds": seconds})
 
 
-def queued_too_long(*, older_than_seconds: float) -> dict[str, list[int]]:
-    """Return by queue what was sent, is held by nobody, and is overdue.
+def queued_too_long(
+    *,
+    older_than_seconds: float,
+    most_seconds: float = MAX_PATIENCE_SECONDS,
+    held: Sequence[int] = (),
+    among: Sequence[int] | None = None,
+) -> dict[str, list[int]]:
+    """Return by queue what was sent, is claimed by nobody, and is overdue.
 
-    Patience doubles with every sending, up to five minutes, so that a long queue is not flooded.
+    Patience doubles with every sending, up to `most_seconds`, so that a long queue is not flooded.
+    What workers say they have `held` is left out; `among` asks about these StepRuns only.
     """
-    found = sql.rows(
-        TOO_LONG,
-        {"seconds": older_than_seconds, "most": MAX_PATIENCE_SECONDS, "limit": TOO_LONG_LIMIT},
-    )
+    values = {
+        "seconds": older_than_seconds,
+        "most": most_seconds,
+        "limit": TOO_LONG_LIMIT,
+        "ids": list(held if among is None else among),
+    }
+    found = sql.rows(TOO_LONG_AND_NOT_HELD if among is None else TOO_LONG_OF_THESE, values)
     return {row.queue: list(row.ids) for row in found}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import definitions, selectors, sql, wait_reasons
 from engine.graph import UNMAPPED
-from engine.models import DeadLetter
+from engine.models import DeadLetter, WorkerPresence
 from engine.states import RUN_TERMINAL, STEP_TERMINAL
 from engine.wait_reasons import Facts, StepReason
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 #: Steps explained and dead letters named, at most.
 MAX_STEPS, MAX_LETTERS = 1000, 100
-#: A worker that has said nothing for this long does not count: it speaks every ten seconds, so two
-#: words are missing and the third is late. With the manager's pace that is below 30 s in all.
-PRESENT_SECONDS = 25
 
 STEPS = """
 SELECT s.id, s.key, s.map_index, s.state, s.queue, s.lane, s.attempt, s.worker, s.claim,
@@ -87,14 +84,14 @@ def explain(*, run_id: UUID, limit: int = MAX_STEPS) -> Explanation:
 
 def served_queues() -> set[str]:
     """Return the queues that a present worker consumes."""
-    found = sql.rows(WORKERS, {"present": PRESENT_SECONDS})
+    found = sql.rows(WORKERS, {"present": WorkerPresence.ONLINE_SECONDS})
     return {queue for row in found for queue in sql.parsed(row.queues)}
 
 
 def _facts(run: Run) -> Facts:
     graph = definitions.graph(run.version_id)
     (lane,) = sql.rows(LANE, {"lane": run.department})
-    workers = sql.rows(WORKERS, {"present": PRESENT_SECONDS})
+    workers = sql.rows(WORKERS, {"present": WorkerPresence.ONLINE_SECONDS})
     held: dict[int, tuple[str, int, int]] = {}
     for worker in workers:
         ids = sql.parsed(worker.held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -25,6 +26,13 @@ MAX_HINTS = 10_000
 
 class EngineRequest(Request):
     """The parent's view of a message: says at once when the child that had it is gone."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: The order of arrival; Celery's own sets have none.
+        self.number = next(EngineRequest._numbers)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Push a hint for the reaper when the child died; the lease would take 30 s to tell."""

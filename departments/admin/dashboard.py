@@ -15,7 +15,6 @@ from departments import selectors as departments
 from engine import dead_letter_selectors, selectors
 from engine.admin.reading import badge, lane_badge
 from engine.admin.runs import seconds
-from engine.admin.workers import ONLINE_SECONDS
 from engine.models import Run, WorkerPresence
 from engine.states import RunState
 
@@ -65,7 +64,9 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
     for status in statuses:
         for state, number in status.open_runs.items():
             states[state] = states.get(state, 0) + number
-    online = WorkerPresence.objects.filter(seen_at__gt=now - timedelta(seconds=ONLINE_SECONDS))
+    online = WorkerPresence.objects.filter(
+        seen_at__gt=now - timedelta(seconds=WorkerPresence.ONLINE_SECONDS)
+    )
     good, bad = sum(h.good for h in hours), sum(h.bad for h in hours)
     return {
         **given,

@@ -13,9 +13,6 @@ from engine.models import WorkerPresence
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
-#: Silent for longer than this a worker counts as gone; it speaks every ten seconds.
-ONLINE_SECONDS = 35.0
-
 
 @admin.register(WorkerPresence)
 class WorkerAdmin(ReadingAdmin):
@@ -30,7 +27,7 @@ class WorkerAdmin(ReadingAdmin):
     def online(self, row: WorkerPresence) -> SafeString:
         """Return whether it spoke lately."""
         silent = (timezone.now() - row.seen_at).total_seconds()
-        online = silent < ONLINE_SECONDS
+        online = silent < WorkerPresence.ONLINE_SECONDS
         return badge("succeeded", text="online") if online else badge("failed", text="silent")
 
     @admin.display(description="Queues")

@@ -22,6 +22,10 @@ class Lane(models.Model):
 class WorkerPresence(models.Model):
     """A worker process that consumes queues, as it last said itself; written by orchestration."""
 
+    #: One that said nothing for this long counts as gone: it speaks every ten seconds at least, so
+    #: two words are missing. With the pace of those who look, everybody knows within 30 s.
+    ONLINE_SECONDS = 22.0
+
     hostname = models.CharField(max_length=255, primary_key=True)
     queues = models.JSONField(default=list)
     pid = models.IntegerField()

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 from django.db import connection
 
 from engine import registry
+from engine.models import WorkerPresence
 from orchestration import metrics, routing, streams
 from orchestration.manager.loop import Loop
 
 if TYPE_CHECKING:
     import threading
-
-#: A worker that has not spoken for this long is offline, in seconds: three missed words.
-ONLINE_SECONDS = 30.0
 
 QUEUED = """
 SELECT queue, count(*), extract(epoch FROM clock_timestamp() - min(dispatched_at))
@@ -74,7 +72,7 @@ def _rows(statement: str, parameters: list[Any] | None = None) -> list[tuple[Any
 def _database(sample: metrics.Sample) -> None:
     known = routing.queues(registry.departments)
     queued = {queue: (count, age or 0.0) for queue, count, age in _rows(QUEUED)}
-    online = dict(_rows(ONLINE, [ONLINE_SECONDS]))
+    online = dict(_rows(ONLINE, [WorkerPresence.ONLINE_SECONDS]))
     depths = {queue: streams.depth(queue) for queue in {*known, *queued}}
     for queue, depth in sorted(depths.items()):
         count, age = queued.get(queue, (0, 0.0))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 from django.db import connection
 
-from engine.models import WorkerPresence
-from orchestration import streams
+from engine.models import StepRun, WorkerPresence
+from engine.states import StepState
+from orchestration import presence, streams
 from orchestration.manager.loop import Loop
+
+if TYPE_CHECKING:
+    from orchestration.presence import Word
 
 #: A worker silent for this long is forgotten, in seconds; it counts as offline long before.
 FORGET_SECONDS = 300.0
@@ -25,27 +28,29 @@ class Presence(Loop):
     def tick(self) -> bool:
         """Write one row per worker; drop those that left or have long been silent."""
         client = streams.client()
-        seconds, micros = client.time()
-        said = cast("dict[bytes, bytes]", client.hgetall(streams.WORKERS))
+        at, said = presence.said(client)
         with connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
             (now,) = cursor.fetchone()
         rows, gone = [], []
-        for name, raw in said.items():
-            hostname = name.decode(errors="replace")[:255]
-            age = _age(raw, at=seconds + micros / 1e6)
-            if age is None or age > FORGET_SECONDS:
-                gone.append(hostname)
-                client.hdel(streams.WORKERS, name)
+        begun = _begun([word for word in said.values() if word])
+        for hostname, word in said.items():
+            if word is None or word.leaving or at - word.at > FORGET_SECONDS:
+                gone.append(hostname[:255])
+                client.hdel(streams.WORKERS, hostname)
                 continue
-            found = json.loads(raw)
+            age = max(0.0, at - word.at)
+            silent = word.has_work and age > presence.FRESH_SECONDS
             rows.append(
                 WorkerPresence(
-                    hostname=hostname,
-                    queues=found["queues"],
-                    pid=found["pid"],
-                    concurrency=found["concurrency"],
-                    started_at=now - timedelta(seconds=age + found["uptime"]),
+                    hostname=hostname[:255],
+                    queues=word.queues,
+                    pid=word.pid,
+                    concurrency=word.concurrency,
+                    # A worker with work that has fallen silent holds nothing any more.
+                    busy=0 if silent else word.busy or 0,
+                    held=[] if silent else [step for step in word.held if step not in begun],
+                    started_at=now - timedelta(seconds=age + word.uptime),
                     seen_at=now - timedelta(seconds=age),
                 )
             )
@@ -53,20 +58,19 @@ class Presence(Loop):
             rows,
             update_conflicts=True,
             unique_fields=["hostname"],
-            update_fields=["queues", "pid", "concurrency", "started_at", "seen_at"],
+            update_fields=[
+                *("queues", "pid", "concurrency", "busy", "held", "started_at", "seen_at")
+            ],
         )
         WorkerPresence.objects.filter(hostname__in=gone).delete()
         WorkerPresence.objects.filter(seen_at__lt=now - timedelta(seconds=FORGET_SECONDS)).delete()
         return False
 
 
-def _age(raw: bytes, *, at: float) -> float | None:
-    """Return how long ago a worker spoke, None when it left or what it said makes no sense."""
-    try:
-        found: dict[str, Any] = json.loads(raw)
-        if found["leaving"]:
-            return None
-        int(found["pid"]), int(found["concurrency"]), float(found["uptime"]), list(found["queues"])
-        return max(0.0, at - float(found["at"]))
-    except (ValueError, KeyError, TypeError):
-        return None
+def _begun(words: list[Word]) -> set[int]:
+    """Return which of the steps that workers hold are begun or done: the parent cannot see it."""
+    held = {step for word in words for step in word.held}
+    if not held:
+        return set()
+    waiting = StepRun.objects.filter(pk__in=held, state=StepState.QUEUED, claim__isnull=True)
+    return held.difference(waiting.values_list("pk", flat=True))

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.db import connection
 
 from engine import leases
-from engine.causes import ReleaseReason
-from orchestration import messages, streams
+from orchestration import streams
+from orchestration.manager import outages
 from orchestration.manager.loop import Loop
+from orchestration.manager.lost_messages import LostMessages
+
+if TYPE_CHECKING:
+    import threading
 
 #: Expired claims ended per tick.
 CLAIMS = 200
 #: Hints read per tick.
 HINTS = 200
-#: Queues longer than this many messages are not searched; the patience of their steps decides.
-SEARCHED_MESSAGES = 2_000
-#: Beyond this a queued step is sent again whatever its queue says, in seconds.
-FINAL_PATIENCE_SECONDS = 300.0
 
 
 class Reaper(Loop):
@@ -31,6 +31,10 @@ class Reaper(Loop):
     interval = 1.0
 
     _last_tick = 0.0
+
+    def __init__(self, *, stop: threading.Event) -> None:
+        super().__init__(stop=stop)
+        self._lost_messages = LostMessages()
 
     def gained(self) -> None:
         """Begin carefully where PostgreSQL itself has only just begun.
@@ -56,8 +60,12 @@ class Reaper(Loop):
         reaped = self.guarded(lambda: leases.reap(limit=CLAIMS))
         # From here on Redis is asked; when it is away, the leases above have had their turn.
         self._last_tick = time.monotonic()
-        hints = self.guarded(self._believe_hints)
-        self.guarded(self._find_lost_messages)
+        try:
+            hints = self.guarded(self._believe_hints)
+            self.guarded(self._lost_messages.hand_back)
+        except outages.BROKER_ERRORS:
+            self._lost_messages.settle()
+            raise
         self._last_tick = time.monotonic()
         return reaped >= CLAIMS or hints >= HINTS
 
@@ -70,40 +78,6 @@ class Reaper(Loop):
                 worker, ids = hint
                 self.guarded(lambda: leases.worker_lost(step_run_ids=ids, worker=worker))  # noqa: B023 - called at once
         return len(raw or [])
-
-    @staticmethod
-    def _find_lost_messages() -> int:
-        """Hand back queued steps whose message is in no queue any more."""
-        overdue = leases.queued_too_long(older_than_seconds=settings.LOST_MESSAGE_SECONDS)
-        final = None
-        returned = 0
-        for queue, ids in overdue.items():
-            lost = missing(queue=queue, step_run_ids=ids)
-            if lost is None:
-                if final is None:
-                    final = leases.queued_too_long(older_than_seconds=FINAL_PATIENCE_SECONDS)
-                lost = final.get(queue, [])
-            if lost:
-                returned += leases.hand_back(step_run_ids=lost, reason=ReleaseReason.MESSAGE_LOST)
-        return returned
-
-
-def missing(*, queue: str, step_run_ids: list[int]) -> list[int] | None:
-    """Return which of these StepRuns no message in the queue names; None when it is too long.
-
-    The truth about the queue, not a guess from its length: a message behind a long step is not
-    lost. One that a worker has fetched and not begun looks lost, and sending it again lets an idle
-    worker take it.
-    """
-    depth = streams.depth(queue)
-    if depth == 0:
-        return step_run_ids
-    if depth > SEARCHED_MESSAGES:
-        return None
-    named: set[int] = set()
-    for message in streams.waiting(queue, limit=SEARCHED_MESSAGES):
-        named.update(messages.step_run_ids(message))
-    return [found for found in step_run_ids if found not in named]
 
 
 def parse_hint(raw: bytes) -> tuple[str, list[int]] | None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
+import psutil
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import F
 
 from departments import sync
 from engine import runs
 from engine.models import Run, StepRun
 from orchestration import publisher, streams
+from tests.integration.orchestration.processes import ROOT
 
 
 @pytest.fixture
@@ -52,6 +59,62 @@ def redis_elsewhere(monkeypatch):
 def submitted(platform):
     """A run of three chained steps, its first one sent and not begun."""
     return runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
+
+
+@pytest.fixture
+def environment(platform, tmp_path):
+    """What a process needs to work on the test's database and Redis."""
+    database = connection.settings_dict
+    query = {"host": database["HOST"]} if database["HOST"] else {}
+    if database["PORT"]:
+        query["port"] = database["PORT"]
+    login = quote(database["USER"])
+    if database["PASSWORD"]:
+        login += ":" + quote(database["PASSWORD"])
+    return os.environ | {
+        "DATABASE_URL": f"postgresql://{login}@/{database['NAME']}?{urlencode(query)}",
+        "REDIS_URL": settings.REDIS_URL,
+        "DJANGO_SETTINGS_MODULE": "config.settings.test",
+        "VAR_DIR": str(tmp_path / "var"),
+        "PYTHONUNBUFFERED": "1",
+        "LEASE_SECONDS": "30",
+    }
+
+
+@pytest.fixture
+def started(environment, tmp_path):
+    """Start processes; end them, by their id, with the test."""
+    running = []
+
+    def start(*arguments: str, **changes: str) -> subprocess.Popen[bytes]:
+        log = (tmp_path / f"{len(running)}.log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment | changes,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        log.close()
+        process.log = Path(log.name)
+        running.append(process)
+        return process
+
+    yield start
+    children = []
+    for process in running:
+        if process.poll() is None:
+            children += psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+    for process in running:
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+    for child in children:
+        if child.is_running():
+            child.kill()
 
 
 def states(run_id) -> dict[str, str]:

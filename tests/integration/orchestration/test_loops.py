@@ -18,9 +18,10 @@ from orchestration import dead_letters, messages, streams
 from orchestration.manager.broker_epoch import BrokerEpochLoop
 from orchestration.manager.dispatcher import Dispatcher
 from orchestration.manager.loop import Loop
+from orchestration.manager.lost_messages import missing
 from orchestration.manager.outbox import Outbox
 from orchestration.manager.presence import Presence
-from orchestration.manager.reaper import Reaper, missing
+from orchestration.manager.reaper import Reaper
 from orchestration.manager.timers import Timers
 from orchestration.models import BrokerEpoch
 from tests.eventually import eventually

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import quote, urlencode
 
 import psutil
 import pytest
@@ -24,117 +18,18 @@ from engine import leases, runs
 from engine.models import Lease, Run, StepRun, WorkerPresence
 from orchestration import status, streams
 from tests.eventually import eventually
+from tests.integration.orchestration.processes import (
+    folder,
+    free_port,
+    is_working,
+    loops,
+    manager,
+    page,
+    state,
+    worker,
+)
 
-ROOT = Path(__file__).resolve().parents[3]
 HTTP_OK, HTTP_UNAVAILABLE = 200, 503
-
-
-@pytest.fixture
-def environment(platform, tmp_path):
-    """What a process needs to work on the test's database and Redis."""
-    database = connection.settings_dict
-    query = {"host": database["HOST"]} if database["HOST"] else {}
-    if database["PORT"]:
-        query["port"] = database["PORT"]
-    login = quote(database["USER"])
-    if database["PASSWORD"]:
-        login += ":" + quote(database["PASSWORD"])
-    return os.environ | {
-        "DATABASE_URL": f"postgresql://{login}@/{database['NAME']}?{urlencode(query)}",
-        "REDIS_URL": settings.REDIS_URL,
-        "DJANGO_SETTINGS_MODULE": "config.settings.test",
-        "VAR_DIR": str(tmp_path / "var"),
-        "PYTHONUNBUFFERED": "1",
-        "LEASE_SECONDS": "30",
-    }
-
-
-@pytest.fixture
-def started(environment, tmp_path):
-    """Start processes; end them, by their id, with the test."""
-    running = []
-
-    def start(*arguments: str, **changes: str) -> subprocess.Popen[bytes]:
-        log = (tmp_path / f"{len(running)}.log").open("w")
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment | changes,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        log.close()
-        process.log = Path(log.name)
-        running.append(process)
-        return process
-
-    yield start
-    children = []
-    for process in running:
-        if process.poll() is None:
-            children += psutil.Process(process.pid).children(recursive=True)
-            process.terminate()
-    for process in running:
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-    for child in children:
-        if child.is_running():
-            child.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def manager(started, *, instance: int = 0, **changes: str):
-    port = free_port()
-    process = started(
-        "manage.py", "manager", "--port", str(port), "--instance", str(instance), **changes
-    )
-    process.port = port
-    return process
-
-
-def worker(started, *, queues: str = "lab,orchestrator,dead_letter", name: str = "w"):
-    return started(
-        "-m", "celery", "-A", "config", "worker", "-Q", queues, "-n", f"{name}@%h", "-c", "2",
-        "--without-gossip", "--without-mingle", "-Ofair",
-    )  # fmt: skip
-
-
-def page(process, path: str = "/health") -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{process.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return exc.code, exc.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def loops(process) -> set[str]:
-    code, text = page(process)
-    return {found["state"] for found in json.loads(text)["loops"].values()} if code else set()
-
-
-def is_working(process) -> bool:
-    return loops(process) == {"working"}
-
-
-def state(run_id) -> str:
-    return Run.objects.values_list("state", flat=True).get(pk=run_id)
-
-
-def folder(tmp_path: Path) -> str:
-    path = tmp_path / "steps"
-    path.mkdir(exist_ok=True)
-    return str(path)
 
 
 @pytest.mark.slow

@@ -1,0 +1,338 @@
+"""Which queued steps are sent again: the rule, turned by hand, and real workers held to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+from django.db import connection
+
+from engine import leases, runs
+from engine.models import RunEvent, StepRun, WorkerPresence
+from engine.publishing import ReadyStep
+from orchestration import presence, publisher, streams
+from orchestration.manager import lost_messages
+from orchestration.manager.presence import Presence
+from orchestration.manager.reaper import Reaper
+from tests.eventually import eventually
+from tests.integration.orchestration.conftest import aged, states
+from tests.integration.orchestration.processes import folder, is_working, manager, state, worker
+
+
+@pytest.fixture(autouse=True)
+def _release_locks(transactional_db):
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+
+
+@pytest.fixture
+def reaper(stop):
+    loop = Reaper(stop=stop)
+    loop.turn()
+    return loop
+
+
+def says(platform, name: str, *, ago: float = 0.0, queue: str = "lab", **known) -> None:
+    """Let a worker have said something so long ago."""
+    word = presence.Word(
+        pid=5,
+        queues=[queue],
+        concurrency=2,
+        uptime=60.0,
+        at=presence.clock(platform) - ago,
+        **({"busy": 0} | known),
+    )
+    platform.hset(streams.WORKERS, name, word.encode())
+
+
+def step_of(run_id) -> int:
+    return StepRun.objects.get(run_id=run_id, key="numbers").pk
+
+
+def releases(reason: str) -> int:
+    return RunEvent.objects.filter(kind="step.released", data__reason=reason).count()
+
+
+def test_reaper__a_step_that_a_live_worker_holds_is_not_lost(platform, reaper, submitted):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", busy=2, held=(step_of(submitted),), waiting=1)
+    reaper.turn()
+    reaper.turn()
+    assert states(submitted)["numbers"] == "queued"
+
+
+def test_reaper__what_a_worker_held_that_fell_silent_is_sent_again_at_once(
+    platform, reaper, submitted
+):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", ago=4, busy=2, held=(step_of(submitted),), waiting=1)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "ready"
+    assert releases("message_lost") == 1
+
+
+def test_reaper__between_queue_and_word_nobody_is_believed_too_soon(platform, reaper, submitted):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", ago=0.5, busy=1, held=(10**12,))
+    reaper.turn()
+    assert states(submitted)["numbers"] == "queued", "it may be on its way to the worker"
+
+    def again() -> bool:
+        reaper.turn()
+        return states(submitted)["numbers"] == "ready"
+
+    # The worker is silent: its old word says nothing about a message fetched since.
+    began = time.monotonic()
+    eventually(again, within=5)
+    assert time.monotonic() - began > lost_messages.SURE_SECONDS
+
+
+def test_reaper__when_every_worker_has_spoken_since_it_is_lost(platform, reaper, submitted):
+    platform.delete("lab")
+    aged(submitted, 10)
+
+    def again() -> bool:
+        says(platform, "w@h", busy=1, held=(10**12,))
+        reaper.turn()
+        return states(submitted)["numbers"] == "ready"
+
+    began = time.monotonic()
+    eventually(again, within=3)
+    assert lost_messages.SURE_SECONDS < time.monotonic() - began < 2.5
+
+
+def test_reaper__a_worker_that_holds_more_than_it_says_keeps_its_steps(platform, reaper, submitted):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", busy=2, held=(10**12,), waiting=1, cut=True)
+    reaper._lost_messages._missing[step_of(submitted)] = 0.0
+    reaper.turn()
+    assert states(submitted)["numbers"] == "queued"
+    aged(submitted, 400)
+    says(platform, "w@h", busy=2, held=(10**12,), waiting=1, cut=True)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "ready", "the final patience is five minutes"
+
+
+@pytest.mark.parametrize(
+    ("idle", "taken"),
+    [
+        ({"busy": 1}, True),
+        ({"busy": 2}, False),
+        ({"busy": 1, "held": (10**12,), "waiting": 1}, False),
+        ({"busy": 0, "queue": "finance"}, False),
+        ({"busy": 0, "ago": 9}, True),
+        ({"busy": 0, "ago": 23}, False),
+        ({"busy": None}, False),
+    ],
+)
+def test_reaper__a_held_step_goes_to_a_worker_that_is_idle(
+    platform, reaper, submitted, idle, taken
+):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "busy@h", busy=2, held=(step_of(submitted),), waiting=1)
+    says(platform, "other@h", **idle)
+    reaper.turn()
+    assert states(submitted)["numbers"] == ("ready" if taken else "queued")
+    assert releases("stranded") == taken
+    assert releases("message_lost") == 0
+
+
+def test_reaper__the_rest_of_a_running_message_goes_to_an_idle_child_of_the_same_worker(
+    platform, reaper, submitted
+):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", busy=1, held=(step_of(submitted),), waiting=0)
+    reaper.turn()
+    assert releases("stranded") == 1
+
+
+def test_reaper__an_idle_worker_gets_what_it_can_take_in_order(platform, reaper):
+    found = runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
+    first = StepRun.objects.get(run_id=found, key="numbers")
+    others = [
+        StepRun(
+            **{
+                field.attname: getattr(first, field.attname)
+                for field in StepRun._meta.concrete_fields
+                if field.attname not in {"id", "map_index"}
+            },
+            map_index=index,
+        )
+        for index in range(99)
+    ]
+    StepRun.objects.bulk_create(others)
+    aged(found, 10)
+    held = tuple(
+        StepRun.objects.filter(run_id=found, key="numbers")
+        .order_by("-id")
+        .values_list("pk", flat=True)
+    )
+    platform.delete("lab")
+    says(platform, "busy@h", busy=2, held=held, waiting=4)
+    says(platform, "idle@h", busy=1)
+    reaper.turn()
+    ready = set(StepRun.objects.filter(run_id=found, state="ready").values_list("pk", flat=True))
+    assert ready == set(held[:32])
+
+
+def test_reaper__after_an_outage_of_redis_workers_may_speak_first(
+    platform, reaper, submitted, redis_elsewhere
+):
+    from django.conf import settings  # noqa: PLC0415 - changed below
+
+    good = settings.REDIS_URL
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", ago=4, busy=2, held=(step_of(submitted),), waiting=1)
+    redis_elsewhere("redis://127.0.0.1:1/0")
+    reaper.turn()
+    redis_elsewhere(good)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "queued"
+
+
+def test_reaper__a_hint_hands_back_the_rest_of_the_message_at_once(platform, reaper):
+    found = [
+        runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
+        for _ in range(3)
+    ]
+    ids = [step_of(run_id) for run_id in found]
+    leases.claim(step_run_ids=[ids[1]], worker="w@h/1")
+    hint = {"worker": "w@h/1", "step_run_ids": ids}
+    platform.rpush(streams.WORKERS_LOST, json.dumps(hint))
+    reaper.turn()
+    assert [states(run_id)["numbers"] for run_id in found] == ["ready", "retry_wait", "ready"]
+    assert releases("worker_lost") == 2
+
+
+def test_presence__shows_what_waits_in_a_workers_hands(platform, stop, submitted):
+    step = step_of(submitted)
+    says(platform, "w@h", busy=1, held=(10**12, step), waiting=1)
+    says(platform, "silent@h", ago=5, busy=1, held=(step,), waiting=1)
+    Presence(stop=stop).turn()
+    rows = {row.hostname: (row.busy, row.held) for row in WorkerPresence.objects.all()}
+    assert rows == {"w@h": (1, [step]), "silent@h": (0, [])}
+
+
+# --- real workers --------------------------------------------------------------------------
+
+
+def send(run_ids: list, key: str) -> None:
+    """Send steps as a burst is sent: many share a message."""
+    ids = StepRun.objects.filter(run_id__in=run_ids, key=key).order_by("id").values_list("id")
+    publisher.publisher.send([ReadyStep(found, "lab") for (found,) in ids])
+
+
+@pytest.mark.slow
+def test_worker__what_it_holds_behind_long_steps_is_not_lost(started, platform, tmp_path):
+    path = folder(tmp_path)
+    boss = manager(started)
+    eventually(lambda: is_working(boss), within=20)
+    long = [
+        runs.submit(
+            automation="lab.stubborn", input={"folder": path, "seconds": 10}, trigger="command"
+        ).run_id
+        for _ in range(2)
+    ]
+    short = [
+        runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
+        for _ in range(200)
+    ]
+    platform.delete("lab")
+    send(long, "stubborn")
+    send(short, "numbers")
+    for run_id in short:
+        aged(run_id, 10)
+    worker(started)
+    eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
+    eventually(lambda: streams.depth("lab") == 0, within=5, what="all fetched")
+    row = eventually(lambda: WorkerPresence.objects.exclude(held=[]).first(), within=15)
+    assert (row.busy, len(row.held)) == (2, 200)
+    for run_id in [*long, *short]:
+        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=40)
+    assert not list(RunEvent.objects.filter(kind="step.released").values_list("data", flat=True))
+
+
+@pytest.mark.slow
+def test_worker__what_is_stranded_behind_long_steps_goes_to_an_idle_worker(
+    started, platform, tmp_path
+):
+    path = folder(tmp_path)
+    for _ in range(2):
+        runs.submit(
+            automation="lab.stubborn", input={"folder": path, "seconds": 60}, trigger="command"
+        )
+    worker(started, name="busy")
+    manager(started)
+    eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
+    short = [
+        runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
+        for _ in range(20)
+    ]
+    eventually(lambda: streams.depth("lab") == 0, within=10, what="all fetched")
+    worker(started, name="idle")
+    eventually(lambda: WorkerPresence.objects.count() == 2, within=20)
+    for run_id in short:
+        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=30)
+    assert releases("stranded") > 0
+    assert releases("message_lost") == 0
+
+
+@pytest.mark.slow
+def test_worker__killed_with_fetched_messages_loses_none_of_them(started, platform, tmp_path):
+    path = folder(tmp_path)
+    for _ in range(2):
+        runs.submit(
+            automation="lab.stubborn", input={"folder": path, "seconds": 60}, trigger="command"
+        )
+    victim = worker(started, name="victim")
+    manager(started)
+    eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
+    short = runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
+    eventually(lambda: streams.depth("lab") == 0, within=10, what="fetched")
+    eventually(lambda: WorkerPresence.objects.exclude(held=[]).exists(), within=5)
+    aged(short, 10)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait(5)
+    began = time.monotonic()
+    eventually(lambda: releases("message_lost") > 0, within=8)
+    took = time.monotonic() - began
+    print(f"\nkill -9 of the parent: fetched messages handed back after {took:.1f} s")
+    assert took < 5
+
+
+@pytest.mark.slow
+def test_worker__one_poison_step_in_a_message_takes_no_neighbour_with_it(
+    started, platform, tmp_path
+):
+    path = folder(tmp_path)
+    good = [
+        runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
+        for _ in range(31)
+    ]
+    bad = runs.submit(automation="lab.poison", input={"folder": path}, trigger="command").run_id
+    ids = list(StepRun.objects.filter(run_id__in=good, key="numbers").values_list("pk", flat=True))
+    poison = StepRun.objects.get(run_id=bad, key="kill_worker").pk
+    streams.client().delete("lab")
+    message = publisher.messages.encode(
+        publisher.messages.EXECUTE,
+        {"step_run_ids": [*ids[:10], poison, *ids[10:]]},
+        queue="lab",
+    )
+    platform.lpush("lab", message)
+    worker(started)
+    manager(started)
+    for run_id in good:
+        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=30)
+    dead = eventually(lambda: StepRun.objects.filter(pk=poison, state="dead").first(), within=60)
+    assert dead.crashes == 3
+    assert StepRun.objects.exclude(pk=poison).filter(crashes__gt=0).count() == 0
