@@ -15,7 +15,7 @@ class Code(StrEnum):
 
     meaning: str
 
-    def __new__(cls, code: str, meaning: str) -> Self:
+    def __new__(cls, code: str, meaning: str = "") -> Self:
         """Keep the meaning beside the code."""
         made = str.__new__(cls, code)
         made._value_ = code

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from engine.causes import WaitCause
 from engine.states import RunState, StepState
+from engine.wording import moment, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +114,10 @@ def _running(row: Any, facts: Facts) -> Reason:
         "lease_expires_at": row.expires_at,
         "deadline_at": row.deadline_at,
     }
-    text = f"running on {row.worker} since {_moment(row.started_at)}, attempt {row.attempt}"
+    text = f"running on {row.worker} since {moment(row.started_at)}, attempt {row.attempt}"
     if row.expires_at is None or row.expires_at < facts.now:
         if row.deadline_at is not None and row.deadline_at <= facts.now:
-            late = _span(facts.now - row.deadline_at)
+            late = span(facts.now - row.deadline_at)
             text = f"ran past its deadline on {row.worker} {late} ago; the manager ends the attempt"
             return Reason(cause=WaitCause.DEADLINE_PASSED, text=text, details=details)
         text = f"its worker {row.worker} is silent; the manager ends the attempt"
@@ -126,7 +127,7 @@ def _running(row: Any, facts: Facts) -> Reason:
         text += f"; asked to stop, ended after {settings.CANCEL_GRACE_SECONDS:g} s"
         return Reason(cause=WaitCause.CANCELLING, text=text, details=details)
     if row.deadline_at is not None:
-        text += f", until {_moment(row.deadline_at)} at the latest"
+        text += f", until {moment(row.deadline_at)} at the latest"
     return Reason(cause=WaitCause.RUNNING, text=text, details=details)
 
 
@@ -175,15 +176,14 @@ def _sentence(cause: WaitCause, row: Any, facts: Facts) -> str:
     if cause == WaitCause.DISPATCH:
         if age < timedelta(seconds=DISPATCH_SECONDS):
             return "ready; the manager sends it within a second"
-        return f"ready for {_span(age)} and not sent: no manager works, or Redis is away"
+        return f"ready for {span(age)} and not sent: no manager works, or Redis is away"
     return {
         WaitCause.RUN_PAUSED: "the run is paused; resume it",
         WaitCause.DEPARTMENT_PAUSED: f"the department {row.lane} is paused; resume it",
-        WaitCause.NO_WORKER: f"no worker consumes the queue {row.queue}, for {_span(age)}",
+        WaitCause.NO_WORKER: f"no worker consumes the queue {row.queue}; waits for {span(age)}",
         WaitCause.CONCURRENCY: f"{row.lane} runs at most {facts.limit} steps at once and has "
-        f"{facts.in_flight}; waits for {_span(age)}",
-        WaitCause.QUEUED: f"sent to the queue {row.queue}; waits for a free worker, "
-        f"for {_span(age)}",
+        f"{facts.in_flight}; waits for {span(age)}",
+        WaitCause.QUEUED: f"sent to the queue {row.queue}; waits for a free worker for {span(age)}",
     }[cause]
 
 
@@ -196,12 +196,12 @@ def _backoff(row: Any, facts: Facts) -> Reason:
         text = f"the department {row.lane} is paused; resume it (failed: {row.error_code})"
         details["department"] = row.lane
         return Reason(cause=WaitCause.DEPARTMENT_PAUSED, text=text, details=details)
-    text = f"failed ({row.error_code}) and is tried again at {_moment(row.next_at)}"
+    text = f"failed ({row.error_code}) and is tried again at {moment(row.next_at)}"
     return Reason(cause=WaitCause.BACKOFF, text=text, details=details)
 
 
 def _sleeping(row: Any, _facts: Facts) -> Reason:
-    text = f"sleeps until {_moment(row.next_at)}"
+    text = f"sleeps until {moment(row.next_at)}"
     return Reason(cause=WaitCause.SLEEPING, text=text, details={"until": row.next_at})
 
 
@@ -273,18 +273,3 @@ def _named(letter: DeadLetter) -> dict[str, Any]:
 
 def _remedy(letter: DeadLetter) -> str:
     return f"manage.py dlq requeue {letter.pk} --apply, or discard it"
-
-
-def _moment(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "an unknown time"
-
-
-def _span(span: timedelta) -> str:
-    """Return a duration for people."""
-    total = max(0, int(span.total_seconds()))
-    for size, name, below in ((86400, "d", 3600), (3600, "h", 60), (60, "min", 1)):
-        if total >= size:
-            rest = total % size // below
-            unit = {3600: "h", 60: "min", 1: "s"}[below]
-            return f"{total // size} {name} {rest} {unit}"
-    return f"{total} s"

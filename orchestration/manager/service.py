@@ -28,6 +28,7 @@ from orchestration.manager.presence import Presence
 from orchestration.manager.reaper import Reaper
 from orchestration.manager.schedules import Schedules
 from orchestration.manager.timers import Timers
+from orchestration.manager.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,7 @@ class Service(Collector):
             BrokerEpochLoop(stop=self.stop),
             Outbox(stop=self.stop),
             Presence(stop=self.stop),
+            Waits(stop=self.stop),
             self._gauges,
         ]
         self._registry = registry

@@ -191,8 +191,11 @@ class Command(OperatorCommand):
         if events:
             self.stdout.write("")
             self.write_table(
-                ["AT", "EVENT", "BY"],
-                [[f"{row.at:%H:%M:%S.%f}"[:-3], row.kind, row.actor] for row in events],
+                ["AT", "EVENT", "BY", "DETAIL"],
+                [
+                    [f"{row.at:%H:%M:%S.%f}"[:-3], row.kind, row.actor, _told(row.data)]
+                    for row in events
+                ],
             )
 
     def do_why(self, **options: Any) -> None:
@@ -263,6 +266,15 @@ def detail(run: Run) -> dict[str, Any]:
         progress=Progress.of(selectors.progress(run_id=run.id)),
         output=selectors.output(run_id=run.id) if run.state == RunState.SUCCEEDED else None,
     ).model_dump(mode="json")
+
+
+def _told(data: dict[str, Any]) -> str:
+    """Return what an event's data says to people."""
+    for name in ("message", "error_message", "reason"):
+        if data.get(name):
+            code = data.get("error_code")
+            return f"{code}: {data[name]}" if code else str(data[name])
+    return ""
 
 
 def _seconds(run: Run) -> str:
