@@ -62,3 +62,4 @@ class ReleaseReason(Code):
     STRANDED = "stranded", "It stood in a busy worker's line while another was idle."
     BROKER_LOST = "broker_lost", "The broker lost its memory after the step was sent."
     WORKER_LOST = "worker_lost", "The worker that held it was lost before it began."
+    EFFECT_RESOLVED = "effect_resolved", "An operator answered what was unknown of its effect."
