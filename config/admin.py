@@ -14,6 +14,7 @@ PAGES = [
     "engine.admin.people",
     "departments.admin.departments",
     "departments.admin.automations",
+    "departments.admin.schedules",
 ]
 
 for page in PAGES:

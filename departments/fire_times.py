@@ -74,6 +74,19 @@ def next_fire(*, cron: str, time_zone: str, after: datetime) -> datetime | None:
     return ahead
 
 
+def upcoming(*, cron: str, time_zone: str, after: datetime, number: int) -> list[datetime]:
+    """Return the next fire times later than `after`, as the clocks of the zone show them."""
+    where, found = zone(time_zone), after
+    times: list[datetime] = []
+    while len(times) < number:
+        ahead = next_fire(cron=cron, time_zone=time_zone, after=found)
+        if ahead is None:
+            break
+        times.append(ahead.astimezone(where))
+        found = ahead
+    return times
+
+
 def latest_fires(
     *, cron: str, time_zone: str, since: datetime, until: datetime, limit: int
 ) -> list[datetime]:

@@ -1,13 +1,14 @@
-"""The JSON forms of departments and automations: the same in the API and in the commands."""
+"""The JSON forms of what departments own: the same in the API and in the commands."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
-    from departments.models import Automation
+    from departments.models import Automation, Schedule
     from departments.selectors import DepartmentStatus
     from engine.models import AutomationVersion
 
@@ -105,3 +106,36 @@ class AutomationDetail(AutomationEntry):
     input_schema: dict[str, Any] = Field(description="JSON Schema of the input")
     graph: GraphForm
     versions: list[VersionEntry]
+
+
+class ScheduleEntry(BaseModel):
+    """A schedule, as it stands in a list and alone."""
+
+    name: str
+    automation: str
+    input: dict[str, Any]
+    cron: str = Field(description="minute hour day month weekday")
+    time_zone: str
+    catch_up: str = Field(description="What becomes of fire times that were missed")
+    catch_up_limit: int
+    enabled: bool
+    next_fire_at: datetime | None
+    last_fire_at: datetime | None = Field(description="Of the last run it started")
+    error: str = Field(description="Why it could not start its last run; empty when it did")
+
+    @classmethod
+    def of(cls, row: Schedule) -> Self:
+        """Represent a schedule."""
+        return cls(
+            name=row.name,
+            automation=row.automation_id,
+            input=row.input,
+            cron=row.cron,
+            time_zone=row.time_zone,
+            catch_up=row.catch_up,
+            catch_up_limit=row.catch_up_limit,
+            enabled=row.enabled,
+            next_fire_at=row.next_fire_at,
+            last_fire_at=row.last_fire_at,
+            error=row.error,
+        )

@@ -27,7 +27,7 @@ MISSED_SECONDS = 60.0
 MAX_ERROR_CHARACTERS = 500
 #: What an operator may set, and change later. The automation is fixed: the key that makes a fire
 #: time's run the only one is unique per automation.
-CHANGEABLE = ("name", "input", "cron", "time_zone", "catch_up", "catch_up_limit")
+CHANGEABLE = ("input", "cron", "time_zone", "catch_up", "catch_up_limit")
 
 # A subquery, so that the comparison can use the index: the clock's function alone is volatile.
 DUE = """
@@ -51,8 +51,8 @@ def create(*, name: str, automation: str, cron: str, actor: str, **values: Any) 
     return schedule
 
 
-def change(*, name: str, actor: str, **values: Any) -> Schedule:
-    """Change fields of a schedule (`CHANGEABLE`).
+def change(*, name: str, actor: str, rename: str | None = None, **values: Any) -> Schedule:
+    """Change fields of a schedule (`CHANGEABLE`), and its name to `rename`.
 
     Another cron or zone counts from now: what the old one still owed is not made up for.
     Raises NotFoundError, or InputInvalidError that names each field at fault.
@@ -64,6 +64,7 @@ def change(*, name: str, actor: str, **values: Any) -> Schedule:
 
     def act(schedule: Schedule) -> None:
         before = (schedule.cron, schedule.time_zone)
+        schedule.name = rename or name
         for field, value in values.items():
             setattr(schedule, field, value)
         schedule_rules.check(schedule)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db.models import Count
 
+from departments import fire_times
 from departments.models import Automation, Department, Schedule
 from engine import registry
 from engine.errors import NotFoundError
@@ -15,6 +17,7 @@ from engine.states import RUN_TERMINAL, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
 OPEN_STATES = [state.value for state in RunState if state not in RUN_TERMINAL]
 
@@ -120,3 +123,15 @@ def schedule(*, name: str, lock: bool = False) -> Schedule:
     if found is None:
         raise NotFoundError(f"There is no schedule {name!r}.", name=name)
     return found
+
+
+def fire_times_ahead(schedule: Schedule, *, number: int) -> list[datetime]:
+    """Return when a schedule fires next, in its own zone; nothing while it is disabled."""
+    if not schedule.enabled or schedule.next_fire_at is None:
+        return []
+    return fire_times.upcoming(
+        cron=schedule.cron,
+        time_zone=schedule.time_zone,
+        after=schedule.next_fire_at - timedelta(microseconds=1),
+        number=number,
+    )

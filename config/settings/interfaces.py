@@ -92,6 +92,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _link("Departments", "domain", "admin:departments_department_changelist"),
                     _link("Automations", "account_tree", "admin:departments_automation_changelist"),
+                    _link("Schedules", "event_repeat", "admin:departments_schedule_changelist"),
                 ],
             },
             {

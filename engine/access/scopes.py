@@ -36,6 +36,8 @@ PERMISSIONS: dict[str, str] = {
     "artifacts.read": "engine.view_artifact",
     "dead_letters.read": "engine.view_deadletter",
     "dead_letters.write": "engine.change_deadletter",
+    "schedules.read": "departments.view_schedule",
+    "schedules.write": "departments.change_schedule",
 }
 
 _SECTIONS = sorted({*(scope.partition(".")[0] for scope in SCOPES), "admin"})

@@ -13,11 +13,32 @@ from pydantic import TypeAdapter, ValidationError
 from engine import artifacts
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from collections.abc import Sequence
 
     from pydantic.fields import FieldInfo
 
     from engine.registry import AutomationDeclaration
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add `--input KEY=VALUE` and `--file KEY=PATH`, as `collect` takes them."""
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="KEY=VALUE",
+        help="a field of the input; lists and objects as JSON (may be repeated)",
+    )
+    parser.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="KEY=PATH",
+        help="a file for a field of the input (may be repeated)",
+    )
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -69,9 +69,10 @@ class OperatorCommand(BaseCommand):
             child.add_argument(
                 "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
             )
-            arguments: Callable[[argparse.ArgumentParser], None] | None = getattr(
-                self, f"{name}_arguments", None
-            )
+            # `add_arguments` is Django's: the arguments of `add` are its `adding_arguments`.
+            method = "adding_arguments" if name == "add" else f"{name}_arguments"
+            arguments: Callable[[argparse.ArgumentParser], None] | None
+            arguments = getattr(self, method, None)
             if arguments is not None:
                 arguments(child)
 

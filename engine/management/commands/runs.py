@@ -50,22 +50,7 @@ class Command(OperatorCommand):
 
     def start_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("automation", metavar="NAME", help="e.g. finance.cashflow_report")
-        parser.add_argument(
-            "--input",
-            action="append",
-            default=[],
-            type=inputs.pair,
-            metavar="KEY=VALUE",
-            help="a field of the input; lists and objects as JSON (may be repeated)",
-        )
-        parser.add_argument(
-            "--file",
-            action="append",
-            default=[],
-            type=inputs.pair,
-            metavar="KEY=PATH",
-            help="a file for a field of the input (may be repeated)",
-        )
+        inputs.add_arguments(parser)
         parser.add_argument("--watch", action="store_true", help="follow the run to its end")
         parser.add_argument("--dedupe-key", help="start no second run of this key")
         parser.add_argument("--priority", type=int, default=0, help="higher goes first")
