@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ import psycopg
 from django.db import connection, connections
 from pydantic import BaseModel, Field
 
-from engine import leases
+from engine import heartbeat, leases
 from engine.authoring import (
     ArtifactRef,
     NotSentError,
@@ -219,6 +220,22 @@ def still(ctx: StepContext, folder: str) -> str:
 def still_chain(inp):
     """Hang without a sign of progress."""
     return last(folder=still(folder=inp.folder))
+
+
+@step(retry=TWICE, timeout=2)
+def frozen(ctx: StepContext, folder: str) -> str:
+    """At first hang in a process whose clock no longer brings the deadline nearer; then not."""
+    if ctx.attempt == 1:
+        heartbeat.heart._watch.deadline = math.inf
+        (Path(folder) / "pid").write_text(str(os.getpid()))
+        _wait_for(Path(folder) / "freed")
+    return folder
+
+
+@automation("lab.frozen", title="Hangs while its clock stands still", input=FolderInput)
+def frozen_chain(inp):
+    """Hang once where only the database can tell."""
+    return last(folder=frozen(folder=inp.folder))
 
 
 def _wait_for(path: Path) -> None:

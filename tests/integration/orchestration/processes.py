@@ -28,10 +28,12 @@ def manager(started, *, instance: int = 0, **changes: str):
     return process
 
 
-def worker(started, *, queues: str = "lab,orchestrator,dead_letter", name: str = "w"):
+def worker(
+    started, *, queues: str = "lab,orchestrator,dead_letter", name: str = "w", **changes: str
+):
     return started(
         "-m", "celery", "-A", "config", "worker", "-Q", queues, "-n", f"{name}@%h", "-c", "2",
-        "--without-gossip", "--without-mingle", "-Ofair",
+        "--without-gossip", "--without-mingle", "-Ofair", **changes,
     )  # fmt: skip
 
 
