@@ -9,6 +9,7 @@ from django.contrib import admin
 PAGES = [
     "engine.admin.runs",
     "engine.admin.dead_letters",
+    "engine.admin.effects",
     "engine.admin.artifacts",
     "engine.admin.workers",
     "engine.admin.people",

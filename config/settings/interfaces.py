@@ -9,6 +9,7 @@ from typing import Any
 
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.text import format_lazy
 
 #: Outermost first: gives every request an id and counts it, whatever answers it.
 TELEMETRY_MIDDLEWARE = "config.telemetry.RequestTelemetry"
@@ -58,8 +59,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 
-def _link(title: str, icon: str, view: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(view)}
+def _link(title: str, icon: str, view: str, *, query: str = "") -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": format_lazy("{}{}", reverse_lazy(view), query)}
 
 
 UNFOLD: dict[str, Any] = {
@@ -84,6 +85,12 @@ UNFOLD: dict[str, Any] = {
                     _link("Overview", "space_dashboard", "admin:index"),
                     _link("Runs", "conveyor_belt", "admin:engine_run_changelist"),
                     _link("Dead letters", "report", "admin:engine_deadletter_changelist"),
+                    _link(
+                        "Effects",
+                        "outgoing_mail",
+                        "admin:engine_effect_changelist",
+                        query="?state__exact=unknown",
+                    ),
                     _link("Files", "draft", "admin:engine_artifact_changelist"),
                 ],
             },

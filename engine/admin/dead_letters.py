@@ -8,11 +8,10 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
-from django.utils.html import format_html
 
 from engine import dead_letters
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge, moment
+from engine.admin.reading import ReadingAdmin, allowed, badge, moment, run_link
 from engine.graph import UNMAPPED
 from engine.models import DeadLetter
 
@@ -88,8 +87,7 @@ class DeadLetterAdmin(ReadingAdmin):
     @admin.display(description="Run")
     def of_run(self, row: DeadLetter) -> SafeString:
         """Return a link to the run."""
-        address = reverse("admin:engine_run_change", args=[row.run_id])
-        return format_html('<a class="abe-link" href="{}">…{}</a>', address, str(row.run_id)[-12:])
+        return run_link(row.run_id)
 
     def has_resolve_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may resolve dead letters."""

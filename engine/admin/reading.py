@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.paginator import Paginator
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -15,6 +16,7 @@ from engine.access import scopes
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
     from django.db.models import Model
     from django.http import HttpRequest
@@ -26,10 +28,13 @@ COUNTED_ROWS = 10_000
 #: State → the tone of its badge: what an operator must see from afar.
 TONES = {
     "succeeded": "good",
+    "confirmed": "good",
     "requeued": "good",
     "open": "bad",
+    "unknown": "bad",
     "running": "live",
     "queued": "live",
+    "sent": "live",
     "ready": "live",
     "blocked": "bad",
     "dead": "bad",
@@ -55,6 +60,12 @@ def badge(state: str, *, text: str = "") -> SafeString:
 def lane_badge(*, paused: bool) -> SafeString:
     """Return whether a department's work is sent."""
     return badge("paused") if paused else badge("succeeded", text="open")
+
+
+def run_link(run_id: UUID) -> SafeString:
+    """Return a link to a run, named by the end of its id: the beginning is the time."""
+    address = reverse("admin:engine_run_change", args=[run_id])
+    return format_html('<a class="abe-link" href="{}">…{}</a>', address, str(run_id)[-12:])
 
 
 def moment(at: datetime | None) -> str:

@@ -14,7 +14,7 @@ from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from engine import definitions, runs, selectors, why
+from engine import definitions, effect_selectors, runs, selectors, why
 from engine.admin.acting import act, actor
 from engine.admin.reading import ReadingAdmin, allowed, badge, moment
 from engine.errors import NotFoundError
@@ -40,7 +40,13 @@ _DOORS = {"cancel": runs.cancel, "pause": runs.pause, "resume": runs.resume}
 _DONE = {"cancel": "Cancelled", "pause": "Paused", "resume": "Resumed"}
 #: States in which a run changes without anybody's doing.
 _MOVING = {RunState.PENDING, RunState.RUNNING, RunState.CANCELLING}
-_TROUBLED = [StepState.DEAD, StepState.FAILED, StepState.RETRY_WAIT, StepState.RUNNING]
+_TROUBLED = [
+    StepState.DEAD,
+    StepState.FAILED,
+    StepState.RETRY_WAIT,
+    StepState.AWAITING,
+    StepState.RUNNING,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +226,7 @@ def page(run: Run) -> dict[str, Any]:
             (row, badge(row.state))
             for row in DeadLetter.objects.filter(run=run).order_by("-id")[:SHOWN_TROUBLES]
         ],
+        "questions": effect_selectors.effects(limit=SHOWN_TROUBLES, state="unknown", run_id=run.pk),
         "results": results,
         "by_products": by_products,
         "events": list(
