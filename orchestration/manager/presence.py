@@ -11,8 +11,11 @@ from engine.models import StepRun, WorkerPresence
 from engine.states import StepState
 from orchestration import presence, streams
 from orchestration.manager.loop import Loop
+from orchestration.manager.unserved import Unserved
 
 if TYPE_CHECKING:
+    import threading
+
     from orchestration.presence import Word
 
 #: A worker silent for this long is forgotten, in seconds; it counts as offline long before.
@@ -24,6 +27,10 @@ class Presence(Loop):
 
     name = "presence"
     interval = 2.0
+
+    def __init__(self, *, stop: threading.Event) -> None:
+        super().__init__(stop=stop)
+        self._unserved = Unserved()
 
     def tick(self) -> bool:
         """Write one row per worker; drop those that left or have long been silent."""
@@ -64,6 +71,7 @@ class Presence(Loop):
         )
         WorkerPresence.objects.filter(hostname__in=gone).delete()
         WorkerPresence.objects.filter(seen_at__lt=now - timedelta(seconds=FORGET_SECONDS)).delete()
+        self._unserved.look()
         return False
 
 
