@@ -22,7 +22,8 @@ from django.conf import settings
 from config.environment import without_query
 from engine import registry
 from engine.postgresql import bounded
-from orchestration import routing, worker
+from orchestration import canary, routing, worker
+from orchestration.alarm import alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,8 @@ app = Celery("ai_business_engine", task_cls="orchestration.task_base:EngineTask"
 app.conf.update(configuration(settings.REDIS_URL))
 # Every thread of every process that imports this module publishes through this application.
 app.set_default()
-app.steps["consumer"].add(worker.PresenceStep)
+app.steps["consumer"].update({worker.PresenceStep, canary.CanaryStep})
+app.steps["worker"].add(worker.BoundedEnd)
 
 
 @signals.setup_logging.connect
@@ -145,10 +147,17 @@ def keep_logging(**_options: Any) -> None:
 
 
 @signals.worker_init.connect
-def before_fork(**_options: Any) -> None:
+def before_fork(sender: Any, **_options: Any) -> None:
     """Open nothing that a forked child would share, and refuse a Redis that evicts queues."""
     bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
     worker.prepare()
+    alarm.install(worker=sender, grace_seconds=settings.WORKER_GRACE_SECONDS)
+
+
+@signals.worker_shutting_down.connect
+def on_signal_to_end(**_options: Any) -> None:
+    """Bound the end from the moment the signal arrives, wherever the parent stands."""
+    alarm.end_within_grace()
 
 
 @signals.worker_process_init.connect
@@ -156,4 +165,5 @@ def after_fork(**_options: Any) -> None:
     """Let a step that neither ends nor stops be ended with its process; the pool starts another."""
     from engine import heartbeat  # noqa: PLC0415 - models load after this module
 
+    alarm.forget()
     heartbeat.heart.end_process = heartbeat.kill_this_process

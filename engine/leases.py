@@ -113,13 +113,14 @@ def reap(*, limit: int) -> int:
     )
 
 
-def worker_lost(*, step_run_ids: Sequence[int], worker: str) -> int:
+def worker_lost(*, step_run_ids: Sequence[int], worker: str, blame: bool = True) -> int:
     """End the claims of a worker process known to be dead, without waiting for the lease.
 
-    What it had not begun of these is made ready at once: its message died with it.
+    What it had not begun of these is made ready at once: its message died with it. Without
+    `blame` the process was ended by its own shutdown, which counts as no crash of the step.
     """
     found = sql.rows(CLAIMS_OF_WORKER, {"ids": list(step_run_ids), "worker": worker})
-    ended = sum(_crashed(row.claim, expired=False) for row in found)
+    ended = sum(_crashed(row.claim, expired=False, blame=blame) for row in found)
     return ended + hand_back(step_run_ids=step_run_ids, reason=ReleaseReason.WORKER_LOST)
 
 
@@ -167,9 +168,9 @@ def wake_retries(*, limit: int) -> int:
     return dispatch.wake_retries(limit=limit)
 
 
-def _crashed(claim: Any, *, expired: bool) -> int:
+def _crashed(claim: Any, *, expired: bool, blame: bool = True) -> int:
     try:
-        return sql.patiently(lambda: _end_claim(claim, expired=expired))
+        return sql.patiently(lambda: _end_claim(claim, expired=expired, blame=blame))
     except sql.CONNECTION_ERRORS:
         raise
     except Exception:
@@ -177,7 +178,7 @@ def _crashed(claim: Any, *, expired: bool) -> int:
         return 0
 
 
-def _end_claim(claim: Any, *, expired: bool) -> int:
+def _end_claim(claim: Any, *, expired: bool, blame: bool) -> int:
     lease = None
     if expired:
         lease = failures.expire_lease(claim=claim)
@@ -190,7 +191,7 @@ def _end_claim(claim: Any, *, expired: bool) -> int:
         if lease is not None and lease.overran:
             ending = _overran(row, graph, lease.deadline_at)
         else:
-            ending = _crash(row)
+            ending = _crash(row) if blame else STOPPED
         _end_attempt(row, claim, graph, ending)
     return len(running) + failures.release_unstarted(claim=claim)
 
@@ -204,6 +205,16 @@ class _Ending:
     delay: float | None
     failures: int
     crashes: int
+
+
+#: A deploy must not use up the crashes of a step that is longer than its worker's grace.
+STOPPED = _Ending(
+    code="worker_stopped",
+    message="The worker that ran this step was stopped before the step ended.",
+    delay=0.0,
+    failures=0,
+    crashes=0,
+)
 
 
 def _crash(row: Any) -> _Ending:

@@ -5,6 +5,7 @@ Redis 6.2 is enough. Every key here may vanish at any time; only PostgreSQL is a
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 EVENTS = "automation.events"
 DLQ = "automation.dlq"
@@ -95,6 +96,23 @@ def client(*, block_seconds: float = 0.0, reply_seconds: float = REPLY_SECONDS) 
     Threads share its pool; a forked child gets new connections by itself.
     """
     return _client(settings.REDIS_URL, block_seconds + reply_seconds)
+
+
+@contextmanager
+def lone_client() -> Iterator[redis.Redis]:
+    """Give a client with one connection of its own, for a moment when no lock can be trusted."""
+    found = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=QUICK_SECONDS,
+        socket_connect_timeout=QUICK_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        client_name="automation-app",
+    )
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 def close() -> None:

@@ -44,10 +44,7 @@ class EngineRequest(Request):
         return super().on_failure(exc_info, *args, **kwargs)
 
     def _tell_reaper(self) -> None:
-        hint = {
-            "worker": worker_name(self.hostname, int(self.worker_pid or 0)),
-            "step_run_ids": self.kwargs.get("step_run_ids", []),
-        }
+        hint = lost_worker_hint(self, blame=True)
         try:
             # This is the event loop of the parent: half a second, then the lease has to do.
             client = streams.client(reply_seconds=streams.QUICK_SECONDS)
@@ -84,3 +81,12 @@ class EngineTask(Task):  # type: ignore[type-arg] # generic in its stubs only
 def worker_name(hostname: str, pid: int) -> str:
     """Return how a worker process is called in claims and in hints alike."""
     return f"{hostname}/{pid}"
+
+
+def lost_worker_hint(request: Request, *, blame: bool) -> dict[str, Any]:
+    """Return what the reaper reads about a child that is gone; `blame` the step it ran, or not."""
+    return {
+        "worker": worker_name(request.hostname, int(request.worker_pid or 0)),
+        "step_run_ids": request.kwargs.get("step_run_ids", []),
+        "blame": blame,
+    }

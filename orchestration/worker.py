@@ -13,6 +13,8 @@ from typing import Any
 from celery import bootsteps
 from celery.utils.log import get_logger
 
+from orchestration.alarm import alarm
+
 log = get_logger(__name__)
 
 #: After an error the next word waits so long, doubling up to the second, in seconds.
@@ -38,6 +40,14 @@ def prepare() -> None:
     finally:
         streams.close()
         connections.close_all()
+
+
+class BoundedEnd(bootsteps.StartStopStep):
+    """Begin the grace whatever ends the worker: a signal, a command, an error nobody foresaw."""
+
+    def close(self, _controller: Any) -> None:
+        """Start the clock, before any step of the worker is asked to stop."""
+        alarm.end_within_grace()
 
 
 class PresenceStep(bootsteps.StartStopStep):

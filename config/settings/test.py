@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from config.environment import words
 from config.settings.base import *
 
 SECRET_KEY = "a-key-that-only-tests-ever-use-0123456789abcdef"
 JWT_SECRET = "a-jwt-key-that-only-tests-ever-use-0123456789"
-CATALOG_PACKAGES = ["departments.catalog", "tests.catalog"]
+CATALOG_PACKAGES = ["departments.catalog", "tests.catalog", *words("CATALOG_PACKAGES", "")]
 LEASE_SECONDS = float(os.environ.get("LEASE_SECONDS", "3"))
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]

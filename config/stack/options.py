@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from config import environment
+
 if TYPE_CHECKING:
     import argparse
 
@@ -17,6 +19,8 @@ REDIS_PORT = 6379
 LAST_PORT = 65535
 LARGEST_SHIFT = LAST_PORT - WORKER_METRICS_PORT - 100
 DEFAULT_GRACE_SECONDS = 30.0
+#: What a process may take to end beyond its own grace before its supervisor ends it.
+GRACE_MARGIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +76,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grace",
         type=float,
-        default=DEFAULT_GRACE_SECONDS,
+        default=environment.number("WORKER_GRACE_SECONDS", DEFAULT_GRACE_SECONDS),
         metavar="SECONDS",
-        help="how long running steps may go on at the end (default 30)",
+        help="how long running steps may go on at the end (default WORKER_GRACE_SECONDS, else 30)",
     )
 
 

@@ -15,7 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from config.embedded import provision
 from config.embedded.errors import EmbeddedError
-from config.stack import accounts, sample, screen, services, startup, supervisor
+from config.stack import accounts, options, sample, screen, services, startup, supervisor
 from departments import selectors as departments
 from departments import sync
 from engine.errors import EngineError
@@ -66,6 +66,7 @@ def run(
         workers=workers,
         concurrency=concurrency,
         flower_login=accounts.flower_login(),
+        grace_seconds=grace_seconds,
     )
     show.widen([service.name for service in team])
     startup.remember_ports(ports)
@@ -73,7 +74,7 @@ def run(
         say=show.say,
         record=startup.record(),
         log_dir=provision.rooms().log_dir,
-        grace_seconds=grace_seconds,
+        grace_seconds=grace_seconds + options.GRACE_MARGIN_SECONDS,
         keep_open=provision.descriptors(),
         look_after=_look_after_servers,
     )

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from config.stack.children import Service
+from config.stack.options import DEFAULT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,10 @@ def all_of(
     workers: int,
     concurrency: int,
     flower_login: str,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
 ) -> list[Service]:
     """Return every service; `flower_login` is `name:password`."""
+    of_workers = ROOT_IS_FINE | {"WORKER_GRACE_SECONDS": f"{grace_seconds:g}"}
     return [
         Service(
             name="web",
@@ -60,13 +63,13 @@ def all_of(
             command=_worker(
                 "orchestrator", ORCHESTRATOR_CONCURRENCY, ["orchestrator", "dead_letter"]
             ),
-            environment=ROOT_IS_FINE,
+            environment=of_workers,
         ),
         *(
             Service(
                 name=name,
                 command=_worker(name, concurrency, queues),
-                environment=ROOT_IS_FINE
+                environment=of_workers
                 | {"WORKER_METRICS_PORT": str(ports.worker_metrics(instance))},
                 port=ports.worker_metrics(instance),
             )

@@ -41,7 +41,7 @@ def prepared(argv: Sequence[str]) -> Iterator[None]:
     place.prepare()
     with _alone(place.run_dir / "up.lock"):
         screen.MAIN.title("AI Business Engine")
-        ended = orphans.end(record(), grace_seconds=chosen.grace)
+        ended = orphans.end(record(), grace_seconds=chosen.grace + options.GRACE_MARGIN_SECONDS)
         if ended:
             screen.MAIN.remark(f"ended what a killed start had left: {', '.join(ended)}")
         refuse_taken_ports(ports, workers=chosen.workers)

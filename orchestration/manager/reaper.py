@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.conf import settings
 from django.db import connection
@@ -75,15 +76,23 @@ class Reaper(Loop):
         for item in raw or []:
             hint = parse_hint(item)
             if hint is not None:
-                worker, ids = hint
-                self.guarded(lambda: leases.worker_lost(step_run_ids=ids, worker=worker))  # noqa: B023 - called at once
+                self.guarded(partial(leases.worker_lost, **hint._asdict()))
         return len(raw or [])
 
 
-def parse_hint(raw: bytes) -> tuple[str, list[int]] | None:
-    """Return (worker, StepRun ids), None for anything that is not a hint of ours."""
+class Hint(NamedTuple):
+    """A worker process that is gone, the StepRuns of its message, and whether they are to blame."""
+
+    worker: str
+    step_run_ids: list[int]
+    blame: bool
+
+
+def parse_hint(raw: bytes) -> Hint | None:
+    """Return what a hint says, None for anything that is not a hint of ours."""
     try:
         found = cast("dict[str, Any]", json.loads(raw))
-        return str(found["worker"]), [int(item) for item in found["step_run_ids"]]
+        ids = [int(item) for item in found["step_run_ids"]]
+        return Hint(str(found["worker"]), ids, bool(found.get("blame", True)))
     except (ValueError, KeyError, TypeError):
         return None

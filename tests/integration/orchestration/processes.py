@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
+
 from engine.models import Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +37,14 @@ def worker(
         "-m", "celery", "-A", "config", "worker", "-Q", queues, "-n", f"{name}@%h", "-c", "2",
         "--without-gossip", "--without-mingle", "-Ofair", **changes,
     )  # fmt: skip
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process still does anything; a zombie waits for whoever reads its end."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def page(process, path: str = "/health") -> tuple[int, str]:

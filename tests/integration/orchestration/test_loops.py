@@ -209,6 +209,16 @@ def test_reaper__a_dead_worker_is_believed_at_once(platform, reaper, submitted):
     assert (step.state, step.crashes) == ("retry_wait", 1)
 
 
+def test_reaper__a_worker_that_was_stopped_is_no_crash_of_its_step(platform, reaper, submitted):
+    step = first_step(submitted)
+    leases.claim(step_run_ids=[step.pk], worker="w@h/1")
+    hint = {"worker": "w@h/1", "step_run_ids": [step.pk], "blame": False}
+    platform.rpush(streams.WORKERS_LOST, json.dumps(hint))
+    reaper.turn()
+    step.refresh_from_db()
+    assert (step.state, step.crashes, step.error_code) == ("retry_wait", 0, "worker_stopped")
+
+
 def test_reaper__a_hint_about_another_process_changes_nothing(platform, reaper, submitted):
     step = first_step(submitted)
     leases.claim(step_run_ids=[step.pk], worker="w@h/2")

@@ -31,5 +31,11 @@ def test_counts__below_one_are_refused(flag):
         parsed(flag, "0")
 
 
+def test_grace__comes_from_the_setting_of_workers(monkeypatch):
+    assert parsed().grace == options.DEFAULT_GRACE_SECONDS
+    monkeypatch.setenv("WORKER_GRACE_SECONDS", "7")
+    assert parsed().grace == 7
+
+
 def test_concurrency__is_at_least_two():
     assert parsed().concurrency >= 2

@@ -40,6 +40,12 @@ def test_worker__serves_every_department():
     assert command[command.index("-c") + 1] == "3"
 
 
+def test_workers__know_the_grace_that_their_supervisor_gives_them():
+    found = team(grace_seconds=12.5)
+    for name in ("orchestrator", "worker1", "worker2"):
+        assert found[name].environment["WORKER_GRACE_SECONDS"] == "12.5"
+
+
 def test_taken__names_the_service_whose_port_is_used():
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
