@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import psutil
@@ -17,6 +18,9 @@ import psycopg
 import redis
 
 from tests.eventually import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
@@ -52,8 +56,9 @@ def free_shift() -> int:
 class Stack:
     """`manage.py up` in a folder, and the ways in which a test looks at it and hurts it."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, options: Sequence[str] = (), **environment: str) -> None:
         self.folder = folder
+        self.options = options
         self.var = folder / "var"
         self.shift = free_shift()
         self.environment = {
@@ -73,9 +78,10 @@ class Stack:
     # --- life -------------------------------------------------------------------------------
     def start(self) -> None:
         """Start it and wait until every process is there and the workers are known."""
+        ports = ("--ports", f"+{self.shift}")
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--no-sample", "--ports", f"+{self.shift}"],
+                [sys.executable, "manage.py", "up", "--no-sample", *ports, *self.options],
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
