@@ -127,15 +127,16 @@ def test_error__forgets_what_could_not_be_written_and_finds_it_again(loop, submi
 
 
 def test_no_worker__is_in_the_history_within_thirty_seconds(loop, submitted):
-    """The worker spoke 25 s ago, its word was due 15 s ago; two looks later it stands there."""
+    """The worker has just become too silent to count; two looks later it stands there."""
+    silent = WorkerPresence.ONLINE_SECONDS
     present("lab")
     older()
     loop.tick()
-    WorkerPresence.objects.update(seen_at=F("seen_at") - timedelta(seconds=25))
+    WorkerPresence.objects.update(seen_at=F("seen_at") - timedelta(seconds=silent))
     loop.tick()
     loop.tick()
     assert notes()[-1] == ("run.waiting", "no_worker")
-    assert 25 + 2 * loop.interval < 30
+    assert silent + 2 * loop.interval < 30
 
 
 def many(number: int, *, state: str) -> None:
