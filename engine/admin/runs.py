@@ -221,7 +221,7 @@ def page(run: Run) -> dict[str, Any]:
                 :SHOWN_TROUBLES
             ]
         ],
-        "reasons": [] if ended else why.explain(run_id=run.pk, limit=SHOWN_REASONS).steps,
+        "why": None if ended else why.explain(run_id=run.pk, limit=SHOWN_REASONS),
         "letters": [
             (row, badge(row.state))
             for row in DeadLetter.objects.filter(run=run).order_by("-id")[:SHOWN_TROUBLES]

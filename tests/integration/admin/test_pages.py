@@ -59,6 +59,17 @@ def test_run_page__shows_state_steps_files_and_escapes(operator, line):
     assert operator.get("/admin/engine/run/nonsense/change/").status_code == 404
 
 
+def test_run_page__says_why_the_run_and_its_steps_are_not_further(operator, line):
+    run_id = submit()
+    operator.post(f"/admin/engine/run/{run_id}/act/pause")
+    page = operator.get(f"/admin/engine/run/{run_id}/change/").content.decode()
+    assert "Why it is not further" in page
+    assert "the run is paused; resume it</span>" in page
+    operator.post(f"/admin/engine/run/{run_id}/act/cancel")
+    page = operator.get(f"/admin/engine/run/{run_id}/change/").content.decode()
+    assert "Why it is not further" not in page
+
+
 def test_run_page__offers_only_legal_acts(operator, line):
     run_id = submit()
     address = f"/admin/engine/run/{run_id}"

@@ -238,6 +238,11 @@ def test_why__tells_of_a_paused_department(api, line, run):
     assert api.post("/departments/lab/pause").json()["paused"] is True
     codes = {w["reason_code"] for w in api.get(f"/runs/{run['id']}/why").json()["results"]}
     assert "department_paused" in codes
+    found = api.get(f"/runs/{run['id']}/why").json()
+    (first,) = [w for w in found["results"] if w["reason_code"] == "department_paused"]
+    assert (first["details"]["department"], first["details"]["queue"]) == ("lab", "lab")
+    assert found["run"]["reason_code"] == "department_paused"
+    assert found["run"]["details"]["step"] == first["step"]
     assert api.post("/departments/lab/resume").json()["paused"] is False
 
 

@@ -109,6 +109,9 @@ def test_steering__changes_the_run(line):
     run = document("runs", "start", "lab.squares")
     assert document("runs", "pause", run["id"])[0]["state"] == "paused"
     assert "paused; resume it" in command("runs", "why", run["id"])
+    told = document("runs", "why", run["id"])
+    assert told["run"]["reason_code"] == "run_paused"
+    assert {step["reason_code"] for step in told["results"]} == {"run_paused", "dependency"}
     document("runs", "resume", run["id"])
     assert document("runs", "cancel", run["id"])[0]["state"] == "cancelled"
     assert "cancelled" in refused("runs", "cancel", run["id"])
