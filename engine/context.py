@@ -148,7 +148,13 @@ class RunningContext:
         atomic, self._atomic = self._atomic, None
         if atomic is not None:
             kind = type(error) if error is not None else None
-            atomic.__exit__(kind, error, error.__traceback__ if error is not None else None)
+            raw = connection.connection
+            try:
+                atomic.__exit__(kind, error, error.__traceback__ if error is not None else None)
+            except sql.CONNECTION_ERRORS:
+                # Asked of this connection: when its COMMIT fails Django at once opens another.
+                self.connection_lost = raw is None or raw.closed
+                raise
 
     @contextmanager
     def guarded_queries(self) -> Iterator[None]:

@@ -60,6 +60,28 @@ def test_connection_lost_in_a_transaction__gives_the_step_back(line, ledger):
     assert ledger() == [("writer", -1)]
 
 
+def test_writing_step__whose_commit_meets_a_lost_connection_has_not_failed(line, ledger):
+    run_id = start("lab.writer")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION lab_lose() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+            CREATE CONSTRAINT TRIGGER lab_lose AFTER INSERT ON lab_ledger
+                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lab_lose();
+            """
+        )
+    try:
+        line.deliver()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION lab_lose CASCADE")
+    row = StepRun.objects.get(run_id=run_id)
+    assert (row.state, row.failures, row.crashes) == ("retry_wait", 0, 1), row.error_code
+    settle(line, run_id, "succeeded")
+    assert ledger() == [("writer", -1)]
+
+
 def test_unknown_step__waits_for_a_worker_that_has_it(line, monkeypatch):
     from engine import registry  # noqa: PLC0415 - next to its use
 
