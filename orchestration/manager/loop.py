@@ -56,6 +56,8 @@ class Loop:
         self._stop = stop
         self._held: Any = None
         self._spoke_at = 0.0
+        #: The session that PostgreSQL was told to end when it falls silent.
+        self._bounded: Any = None
         self._failures = 0
         self._away: set[str] = set()
         self._logged: tuple[str, float] = ("", 0.0)
@@ -135,11 +137,15 @@ class Loop:
         if raw is None:
             connection.ensure_connection()
             raw = connection.connection
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET idle_session_timeout = '{SILENT_SESSION_SECONDS}s'")
         if self._held is raw:
             self._speak()
             return True
+        if self._bounded is not raw:
+            # Asked here, not where it is opened: after a lost COMMIT Django opens one by itself.
+            self.reconnected = self.reconnected or self._bounded is not None
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET idle_session_timeout = '{SILENT_SESSION_SECONDS}s'")
+            self._bounded = raw
         self._spoke_at = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock_key(self.name)])

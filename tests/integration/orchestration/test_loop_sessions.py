@@ -66,3 +66,17 @@ def test_loop__a_holder_that_has_nothing_to_say_speaks_all_the_same(quiet, holde
     eventually(lambda: quiet.turn() and time.monotonic() > end, within=4)
     assert connection.connection is session
     assert holders() == 1
+
+
+def test_loop__bounds_a_session_that_django_opened_by_itself(quiet):
+    quiet.turn()
+    quiet.reconnected = False
+    # What `atomic` does after a COMMIT whose answer was lost.
+    connection.close()
+    connection.set_autocommit(True)
+    quiet.turn()
+    assert quiet.state == "working"
+    assert quiet.reconnected, "the reaper must know"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_session_timeout")
+        assert cursor.fetchone() == (f"{loop.SILENT_SESSION_SECONDS}s",)
