@@ -62,12 +62,16 @@ def configuration(redis_url: str) -> dict[str, Any]:
             "priority_steps": [0],
             # Every queue gets its turn; the other strategies starve.
             "queue_order_strategy": "round_robin",
-            # Must exceed BRPOP's one second; without it a frozen broker hangs a publish for ever.
-            "socket_timeout": 10,
+            # Must exceed BRPOP's one second. The worker's event loop waits so long for each of the
+            # two connections it speaks on by itself (heartbeats, reply queues) when both are
+            # half-open; only then does it look after the two it listens on.
+            "socket_timeout": 5,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
-            # A half-open BRPOP is noticed after about 21 s instead of 51.
-            "health_check_interval": 10,
+            # A silent BRPOP is dropped after one check too many, the control queue's connection
+            # after three: together with the wait above below 25 s (tests/chaos/network). With 10
+            # and 10 it was 21 and 36 s, with kombu's defaults for ever.
+            "health_check_interval": 3,
             # A refused connection is the circuit breaker's business, not a reason to wait.
             "max_retries": 2,
             "interval_start": 0,

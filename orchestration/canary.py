@@ -25,7 +25,7 @@ TASK = "orchestration.canary"
 TICK_SECONDS = 1.0
 #: After so much silence the canary is sent.
 ASK_SECONDS = 5.0
-#: After so much silence, with the canary unread, the worker is deaf. Longer than the 21 s in which
+#: After so much silence, with the canary unread, the worker is deaf. Longer than the 18 s in which
 #: kombu notices a half-open connection by itself; that ends in a reconnection, which is cheaper.
 DEAF_SECONDS = 25.0
 #: A canary that nobody reads is gone after this.
