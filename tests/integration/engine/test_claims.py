@@ -7,10 +7,11 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from django.db import connection, connections
+from django.utils import timezone
 
 from engine import definitions, execution, leases, runs, why
 from engine.models import DeadLetter, Lease, Run, StepRun
-from engine.transitions import claims
+from engine.transitions import claims, dispatch
 from tests.integration.engine.test_runs import settle, start, state, states
 
 
@@ -160,6 +161,26 @@ def test_complete__an_answer_lost_on_the_way_is_found_again(line):
     )
     assert done is not None
     assert claims.succeeded_before(step=held)
+
+
+def test_broker_lost__a_backlog_is_handed_back_in_statements_of_bounded_size(line, monkeypatch):
+    run_id = start("lab.squares", count=7)
+    execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
+    execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
+    monkeypatch.setattr(dispatch, "HAND_BACK_ROWS", 3)
+    moved = []
+    count = dispatch.sql.count
+
+    def counted(statement, values):
+        moved.append(count(statement, values))
+        return moved[-1]
+
+    monkeypatch.setattr(dispatch.sql, "count", counted)
+    assert leases.broker_lost(sent_before=timezone.now()) == 7
+    assert moved == [3, 3, 1]
+    monkeypatch.undo()
+    line.messages.clear()
+    settle(line, run_id, "succeeded")
 
 
 def test_hot_statements__are_prepared(line):
