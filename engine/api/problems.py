@@ -7,13 +7,13 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from pydantic import BaseModel, Field
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from engine import sql
 from engine.errors import (
     EngineError,
     InputInvalidError,
@@ -162,6 +162,6 @@ def _of_framework(exc: Exception) -> tuple[int, str, str] | None:
         return 413, "body_too_large", "The body is too large."
     if isinstance(exc, SuspiciousOperation):
         return 400, "request_invalid", "The request is malformed."
-    if isinstance(exc, (OperationalError, InterfaceError)):
+    if isinstance(exc, sql.CONNECTION_ERRORS):
         return 503, "database_unavailable", "The database does not answer; try again shortly."
     return None

@@ -1,10 +1,14 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 
+from engine import selectors
 from engine.models import Artifact, Run
+from tests.catalog.lab import _dsn
 from tests.integration.faces import work
 
 SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
@@ -30,6 +34,25 @@ def test_start__with_a_used_dedupe_key_answers_200_with_the_same_run(api, line):
     second = api.send("/runs", {**SQUARES, "dedupe_key": "k"})
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
+
+
+def test_run__a_database_lost_between_two_statements_is_answered_503(api, line, run, monkeypatch):
+    find = selectors.run
+
+    def find_and_lose(*, run_id):
+        found = find(run_id=run_id)
+        statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s"
+        with psycopg.connect(_dsn(), autocommit=True) as other:
+            other.execute(statement, [connection.connection.info.backend_pid])
+        return found
+
+    monkeypatch.setattr(selectors, "run", find_and_lose)
+    lost = api.get(f"/runs/{run['id']}")
+    monkeypatch.undo()
+    connection.close()
+    assert (lost.status_code, lost.json()["code"]) == (503, "database_unavailable")
+    assert lost["Retry-After"]
+    assert api.get(f"/runs/{run['id']}").status_code == 200
 
 
 def test_run__after_its_end_shows_output_steps_and_events(api, line, run):
