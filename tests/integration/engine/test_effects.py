@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.db import OperationalError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine import effects, leases, runs, selectors, why
-from engine.errors import StateConflictError
+from engine.errors import CancelledError, ClaimLostError, StateConflictError
 from engine.models import DeadLetter, Effect, Lease, OutboxEvent, RunEvent, StepRun
+from engine.transitions import effects as moves
 from tests.eventually import eventually
 from tests.integration.engine.test_runs import executions, settle, start, state
 
@@ -243,3 +247,178 @@ def test_question__cannot_be_swallowed_by_a_step(line):
     line.deliver()
     assert (step_of(run_id).state, state(run_id)) == ("awaiting", "running")
     assert Effect.objects.get().state == "unknown"
+
+
+def begun_by_a_zombie(line, run_id):
+    """Claim the step and begin its effect; then lose the claim before the answer is there."""
+    (zombie,) = leases.claim(step_run_ids=[step_of(run_id).pk], worker="zombie/1")
+    line.messages.clear()
+    ledger = effects.StepEffects(step=zombie, prefix=f"{run_id}:call_outside:-1")
+
+    def answer_late(meanwhile):
+        with pytest.raises(ClaimLostError):
+            ledger.make("call", lambda key: meanwhile() or {"late": key}, idempotent=False)
+
+    return answer_late
+
+
+def test_late_answer__lets_the_step_go_on_that_asks_about_it(line, begun, outside):
+    run_id = begun()
+
+    def meanwhile():
+        lose_worker()
+        assert until_awaiting(line, run_id).state == "unknown"
+
+    begun_by_a_zombie(line, run_id)(meanwhile)
+    assert (step_of(run_id).state, Effect.objects.get().state) == ("ready", "confirmed")
+    assert RunEvent.objects.filter(kind="step.released", actor="zombie/1").exists()
+    settle(line, run_id, "succeeded")
+    assert not outside.calls
+    assert selectors.output(run_id=run_id) == {"late": f"{run_id}:call_outside:-1:call"}
+
+
+def test_late_answer__counts_while_nobody_has_begun_the_call_anew(line, begun, outside):
+    run_id = begun()
+
+    def meanwhile():
+        lose_worker()
+        effects.retry(effect_id=until_awaiting(line, run_id).pk, actor="ann")
+
+    begun_by_a_zombie(line, run_id)(meanwhile)
+    settle(line, run_id, "succeeded")
+    assert not outside.calls
+
+
+def test_late_answer__is_dropped_once_others_have_called(line, begun, outside):
+    run_id = begun()
+
+    def meanwhile():
+        lose_worker()
+        effects.retry(effect_id=until_awaiting(line, run_id).pk, actor="ann")
+        settle(line, run_id, "succeeded")
+
+    begun_by_a_zombie(line, run_id)(meanwhile)
+    assert list(outside.calls.values()) == [1]
+    assert Effect.objects.get().receipt["call"] == 1
+
+
+def test_late_answer__does_not_overrule_an_operator_who_confirmed(line, begun, outside):
+    run_id = begun()
+
+    def meanwhile():
+        lose_worker()
+        effects.confirm(effect_id=until_awaiting(line, run_id).pk, actor="ann", receipt="hers")
+
+    begun_by_a_zombie(line, run_id)(meanwhile)
+    settle(line, run_id, "succeeded")
+    assert selectors.output(run_id=run_id) == "hers"
+
+
+def test_cancelled_run__makes_no_effect_any_more(line, begun, outside):
+    run_id = begun()
+    (held,) = leases.claim(step_run_ids=[step_of(run_id).pk], worker="w/1")
+    runs.cancel(run_id=run_id, actor="ann")
+    ledger = effects.StepEffects(step=held, prefix="k")
+    with pytest.raises(CancelledError):
+        ledger.make("call", lambda _key: pytest.fail("called"), idempotent=False)
+    assert not Effect.objects.exists()
+
+
+def test_cancel_during_the_call__leaves_the_doubt_written_down(line, begun, outside):
+    run_id = begun()
+    (held,) = leases.claim(step_run_ids=[step_of(run_id).pk], worker="w/1")
+    ledger = effects.StepEffects(step=held, prefix="k")
+
+    def call(_key):
+        runs.cancel(run_id=run_id, actor="ann")
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        ledger.make("call", call, idempotent=False)
+    assert (Effect.objects.get().state, step_of(run_id).state) == ("unknown", "running")
+
+
+def test_claim_that_is_lost__begins_no_effect(line, begun, outside):
+    run_id = begun()
+    (zombie,) = leases.claim(step_run_ids=[step_of(run_id).pk], worker="zombie/1")
+    lose_worker()
+    ledger = effects.StepEffects(step=zombie, prefix="k")
+    with pytest.raises(ClaimLostError):
+        ledger.make("call", lambda _key: pytest.fail("called"), idempotent=False)
+    assert not Effect.objects.exists()
+
+
+def test_database_that_restarts_during_the_call__is_waited_for(line, begun, outside, monkeypatch):
+    run_id = begun()
+    real, broken = moves.answer, []
+
+    def once_away(**values):
+        if not broken:
+            broken.append(True)
+            raise OperationalError("the server closed the connection")
+        return real(**values)
+
+    monkeypatch.setattr(moves, "answer", once_away)
+    line.deliver()
+    assert (state(run_id), broken) == ("succeeded", [True])
+    assert list(outside.calls.values()) == [1]
+    assert step_of(run_id).attempt == 1
+
+
+MOMENTS = ["refuse", "exit_before_call", "exit_after_call", "break_after_call", "exit_after_effect"]
+#: Of these nobody knows afterwards whether the call happened.
+DOUBTFUL = {"exit_before_call", "exit_after_call", "break_after_call"}
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    plan=st.tuples(
+        st.lists(st.sampled_from(MOMENTS), max_size=2),
+        st.lists(st.sampled_from(["confirm", "retry"]), min_size=3, max_size=3),
+        st.booleans(),
+    )
+)
+def test_effect__whatever_goes_wrong_and_is_answered(line, begun, outside, tmp_path, plan):
+    """Nobody is called again without an operator's word or the author's; one key for all calls."""
+    trouble, answers, idempotent = plan
+    before = set(outside.calls)
+    run_id = begun(idempotent=idempotent)
+    retried = 0
+    script, words, touched = list(trouble), list(answers), []
+
+    def goes_on() -> bool:
+        nonlocal retried
+        row = step_of(run_id)
+        if row.state == "awaiting":
+            found = Effect.objects.get(run_id=run_id)
+            word = words.pop(0) if words else "confirm"
+            retried += word == "retry"
+            getattr(effects, word)(effect_id=found.pk, actor="ann")
+        line.manage()
+        if script and line.messages and not (tmp_path / script[0]).exists():
+            touched.append(script.pop(0))
+            (tmp_path / touched[-1]).touch()
+        try:
+            line.deliver()
+        except SystemExit:
+            lose_worker()
+        return state(run_id) == "succeeded"
+
+    eventually(goes_on, within=15, what="the end of the run")
+    for word in MOMENTS:
+        if (tmp_path / word).exists():
+            touched.remove(word)
+            (tmp_path / word).unlink()
+    doubts = [] if idempotent else [word for word in touched if word in DOUBTFUL]
+    asked = RunEvent.objects.filter(run_id=run_id, kind="step.awaiting").count()
+    assert asked == len(doubts)
+    keys = set(outside.calls) - before
+    assert keys <= {f"{run_id}:call_outside:-1:call"}
+    made = sum(outside.calls[key] for key in keys)
+    assert made <= 1 + retried + (len(touched) if idempotent else 0)
+    found = Effect.objects.get(run_id=run_id)
+    assert (found.state, step_of(run_id).state) == ("confirmed", "succeeded")
+    if not made:
+        assert found.resolved_by == "ann"
