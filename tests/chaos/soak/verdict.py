@@ -197,15 +197,20 @@ def _bodies(connection: psycopg.Connection, folder: Path, verdict: Verdict) -> N
 
 def invariants(platform: Platform, verdict: Verdict) -> None:
     """Ask the platform's own judge."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "check_invariants"],
-        cwd=ROOT,
-        env=platform.stack.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=INVARIANTS_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "check_invariants"],
+            cwd=ROOT,
+            env=platform.stack.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INVARIANTS_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        verdict.figures["check_invariants"] = "no answer"
+        verdict.invariants.append(f"no answer within {INVARIANTS_SECONDS} s")
+        return
     verdict.figures["check_invariants"] = "clean" if done.returncode == 0 else "broken"
     if done.returncode != 0:
         verdict.invariants.extend((done.stdout + done.stderr).splitlines()[-SHOWN:])
