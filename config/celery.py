@@ -22,7 +22,7 @@ from django.conf import settings
 from config.environment import without_query
 from engine import registry
 from engine.postgresql import bounded
-from orchestration import canary, routing, worker
+from orchestration import canary, children, routing, worker
 from orchestration.alarm import alarm
 
 if TYPE_CHECKING:
@@ -137,11 +137,15 @@ def configuration(redis_url: str) -> dict[str, Any]:
     return found
 
 
-app = Celery("ai_business_engine", task_cls="orchestration.task_base:EngineTask")
+app = Celery(
+    "ai_business_engine",
+    task_cls="orchestration.task_base:EngineTask",
+    amqp="orchestration.reconnecting:SteadyAMQP",
+)
 app.conf.update(configuration(settings.REDIS_URL))
 # Every thread of every process that imports this module publishes through this application.
 app.set_default()
-app.steps["consumer"].update({worker.PresenceStep, canary.CanaryStep})
+app.steps["consumer"].update({worker.PresenceStep, canary.CanaryStep, children.ChildrenStep})
 app.steps["worker"].add(worker.BoundedEnd)
 
 

@@ -10,7 +10,7 @@ import structlog
 import uuid_utils.compat as uuids
 from django.db import connection, transaction
 
-from engine import artifacts, effects, sql
+from engine import artifacts, effects, outcomes, sql
 from engine.errors import (
     CancelledError,
     ClaimLostError,
@@ -119,12 +119,8 @@ class RunningContext:
                 "A step may open its completion transaction once.",
                 permanent=True,
             )
-        self._atomic = transaction.atomic()
-        self._atomic.__enter__()
-        sql.count(f"SET LOCAL idle_in_transaction_session_timeout = '{TRANSACTION_SECONDS}s'")
-        sql.count(f"SET LOCAL statement_timeout = '{TRANSACTION_SECONDS}s'")
-        # The guard comes first: a step that lost its claim fails here and has written nothing.
-        if claims.held(step=self._claimed, lock=True) is None:
+        # Nothing is written yet: a database that is away now costs time, not the attempt.
+        if not outcomes.persistently(self._claimed, self._begin):
             raise ClaimLostError
         self._open = True
         try:
@@ -137,6 +133,19 @@ class RunningContext:
             raise
         finally:
             self._open = False
+
+    def _begin(self) -> bool:
+        """Open the transaction, guard first: False for a step that lost its claim."""
+        atomic = transaction.atomic()
+        atomic.__enter__()
+        self._atomic = atomic
+        try:
+            sql.count(f"SET LOCAL idle_in_transaction_session_timeout = '{TRANSACTION_SECONDS}s'")
+            sql.count(f"SET LOCAL statement_timeout = '{TRANSACTION_SECONDS}s'")
+            return claims.held(step=self._claimed, lock=True) is not None
+        except BaseException as exc:
+            self.close(exc)
+            raise
 
     @property
     def writing(self) -> bool:

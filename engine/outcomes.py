@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from engine.graph import Graph
     from engine.transitions.claims import Claimed
 
-FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 5.0
+#: Pauses between tries: when the database is back, results must not wait for long any more.
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 1.0
 #: What the columns of an error hold, in characters.
 MAX_CODE, MAX_MESSAGE = 100, 2000
 
@@ -89,8 +90,11 @@ def _until_recorded(step: Claimed, record: Callable[[], bool]) -> None:
         with transaction.atomic():
             return record()
 
-    if not persistently(step, write):
-        cancel(step, "failed while being cancelled")
+    if persistently(step, write) or cancel(step, "failed while being cancelled"):
+        return
+    # Either this very claim had committed its result, or somebody else has the step now.
+    if not persistently(step, lambda: claims.succeeded_before(step=step)):
+        log.warning("late_write_refused")
 
 
 def cancel(step: Claimed, reason: str) -> bool:
