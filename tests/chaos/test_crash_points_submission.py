@@ -1,0 +1,138 @@
+"""Crash points 1-4: between a client's request and its message in the broker."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import httpx
+import pytest
+
+from tests.chaos import bounds
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def request(key: str) -> dict:
+    return {"automation": "lab.tally", "input": {}, "dedupe_key": key}
+
+
+def post_and_lose_web(stack, point: str, **where) -> tuple[str, float]:
+    """Ask for a run of a web process that dies of it; return the client's key and the moment."""
+    key = f"client-{uuid.uuid4()}"
+    stack.points.arm(point, role="web", **where)
+    with pytest.raises(httpx.TransportError):
+        stack.call("POST", "/runs", **request(key))
+    return key, stack.points.fired(point).at
+
+
+def runs_of(stack, key: str) -> list[str]:
+    statement = "SELECT id FROM engine_run WHERE dedupe_key = %s"
+    return [str(found) for (found,) in stack.rows(statement, key)]
+
+
+def retry(stack, key: str) -> httpx.Response:
+    eventually(stack.answers, within=30, what="web is back")
+    return stack.call("POST", "/runs", **request(key))
+
+
+def test_crash_point_01__web_killed_before_its_commit(stack):
+    key, died = post_and_lose_web(stack, "before_submit_commit")
+    assert runs_of(stack, key) == [], "nothing may exist of a request that was not answered"
+    answer = retry(stack, key)
+    assert answer.status_code == 201
+    print(f"\npoint 1: asked again after {time.time() - died:.1f} s (table: client)")
+    assert stack.call("POST", "/runs", **request(key)).status_code == 200
+    assert runs_of(stack, key) == [answer.json()["id"]]
+    stack.sound(answer.json()["id"])
+
+
+def test_crash_point_02__web_killed_after_its_commit_before_publishing(stack):
+    key, died = post_and_lose_web(stack, "before_publish", any=True)
+    (run_id,) = runs_of(stack, key)
+    began = stack.started(run_id, "tally")
+    bounds.within(
+        "2, queued and never sent",
+        began - died,
+        table="3-5 s",
+        **bounds.LOST_MESSAGE,
+    )
+    assert retry(stack, key).status_code == 200
+    assert runs_of(stack, key) == [run_id]
+    stack.sound(run_id)
+
+
+def test_crash_point_02__web_killed_after_its_commit_while_the_lane_has_a_limit(stack):
+    stack.limit(4)
+    key, died = post_and_lose_web(stack, "before_publish", any=False)
+    (run_id,) = runs_of(stack, key)
+    bounds.within(
+        "2, ready", stack.started(run_id, "tally") - died, table="≤ 0.5 s",
+        dispatcher=bounds.DISPATCHER, delivery=0.25,
+    )  # fmt: skip
+    assert retry(stack, key).status_code == 200
+    stack.sound(run_id)
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+def test_crash_point_03__dispatcher_killed_after_sending_before_its_commit(stack, limit):
+    if limit:
+        stack.limit(limit)
+    stack.pause()
+    run_id = stack.submit("lab.tally")
+    stack.points.arm("after_dispatch_send_before_commit", role="manager")
+    stack.resume()
+    died = stack.points.fired("after_dispatch_send_before_commit").at
+    bounds.within(
+        f"3, lane {'with' if limit else 'without'} a limit",
+        stack.started(run_id, "tally") - died,
+        table="≤ 1-2 s",
+        standby=bounds.STANDBY,
+        dispatcher=bounds.DISPATCHER,
+        delivery=0.25,
+    )
+    stack.sound(run_id)
+    # The message was sent twice and claimed once: no step had a second attempt.
+    assert {attempt for _, _, attempt, _ in stack.events(run_id, "step.started")} == {1}
+
+
+def test_crash_point_04__publishing_of_web_times_out_and_the_message_was_sent(stack):
+    """Redis stands still: web gives up waiting, and its message is in the ears of Redis."""
+    stack.reaches(stack.submit("lab.writer"), "succeeded")  # web has a connection now
+    pushed, complaints = pushes(stack), given_up(stack)
+    with stack.stopped(stack.find("redis")):
+        run_id = stack.submit("lab.writer")  # accepted although it cannot be sent
+        eventually(lambda: given_up(stack) > complaints, within=5, what="web gave up")
+    back = time.time()
+    bounds.within("4, web", stack.started(run_id, "writer") - back, table="≤ 2 s", in_all=2.0)
+    stack.sound(run_id, effects=1)
+    assert pushes(stack) - pushed == 1, "executed after all, although web was told that it failed"
+    assert stack.step(run_id, "writer")["attempt"] == 1
+
+
+def test_crash_point_04__sending_of_the_dispatcher_times_out_and_the_message_is_doubled(stack):
+    """What timed out arrives all the same, and is sent again: the second one finds no work."""
+    stack.limit(4)
+    stack.reaches(stack.submit("lab.writer"), "succeeded")  # the dispatcher has a connection now
+    stack.pause()
+    run_id = stack.submit("lab.writer")
+    pushed = pushes(stack)
+    with stack.stopped(stack.find("redis")):
+        stack.resume()
+        eventually(lambda: "Redis" in stack.manager_away(), within=5, what="it gave up")
+    back = time.time()
+    bounds.within(
+        "4, dispatcher", stack.started(run_id, "writer") - back, table="≤ 2 s", in_all=2.0
+    )
+    stack.sound(run_id, effects=1)
+    assert pushes(stack) - pushed >= 2, "no message was doubled: the test is not about anything"
+    assert stack.step(run_id, "writer")["attempt"] == 1
+
+
+def pushes(stack) -> int:
+    return stack.redis().info("commandstats")["cmdstat_lpush"]["calls"]
+
+
+def given_up(stack) -> int:
+    return (stack.var / "log" / "app.log").read_text().count("publishing_paused")
