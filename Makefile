@@ -36,7 +36,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test chaos check format requirements clean
+.PHONY: help run install test test-chaos chaos check format requirements clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -52,6 +52,9 @@ install: $(VENV)/.installed ## Create .venv with what the platform needs
 
 test: $(VENV)/.installed-dev ## Run the tests, unit to acceptance
 	@$(RUN) -m pytest tests/unit tests/architecture tests/integration tests/acceptance $(ARGS)
+
+test-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut off real processes at every crash point
+	@$(RUN) -m pytest tests/chaos $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Soak: load while everything is killed, DURATION=60 seconds, SEED=N
 	@$(RUN) -m tests.chaos.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
