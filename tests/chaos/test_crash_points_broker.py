@@ -58,6 +58,20 @@ def test_crash_point_05__redis_restarts_with_its_append_only_file(stack):
     check(stack, found)
 
 
+@pytest.fixture(autouse=True)
+def web_sends(stack):
+    """Web's publisher has got over the last test: after an error it is silent for two seconds."""
+
+    def sent() -> bool:
+        run_id = stack.submit("lab.only_think")
+        try:
+            return bool(stack.reaches(run_id, "succeeded", within=1))
+        except AssertionError:
+            return False
+
+    eventually(sent, within=10, what="web sends its messages itself")
+
+
 @pytest.mark.parametrize("how", ["flushall", "files deleted"])
 def test_crash_point_06__redis_loses_everything(stack, how):
     with stack.stopped(*stack.workers()):
