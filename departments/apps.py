@@ -12,4 +12,8 @@ class DepartmentsConfig(AppConfig):
 
     def ready(self) -> None:
         """Load the catalog; what is wrong in it is reported by the checks, not by a traceback."""
+        from departments import invariants  # noqa: PLC0415 - settings must be ready first
+        from engine.invariants import surveys  # noqa: PLC0415 - same
+
+        surveys.add(invariants.FIRES, invariants.SCHEDULES)
         registry.load(settings.CATALOG_PACKAGES)

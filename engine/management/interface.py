@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, OperationalError, ProgrammingError
 from rich.console import Console
@@ -52,7 +53,65 @@ def row_id(text: str) -> int:
     raise CommandError(f"{text!r} is not a number of a row; the `list` shows them.")
 
 
-class OperatorCommand(BaseCommand):
+class Interface(BaseCommand):
+    """A command that says what is wrong in one line, and writes text, tables or JSON."""
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Report what an argument's type refuses as one line too."""
+        try:
+            super().run_from_argv(argv)
+        except CommandError as exc:
+            self.stderr.write(f"CommandError: {exc}")
+            sys.exit(1)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Translate what the domain and the database refuse into one line and exit code 1."""
+        try:
+            return super().execute(*args, **options)
+        except InputInvalidError as exc:
+            raise CommandError(_problems(exc)) from exc
+        except EngineError as exc:
+            raise CommandError(exc.message) from exc
+        except (ProgrammingError, psycopg.ProgrammingError) as exc:
+            raise CommandError(
+                "The database lacks tables of this version; run: python manage.py migrate"
+            ) from exc
+        except (OperationalError, psycopg.OperationalError) as exc:
+            first = str(exc).strip().splitlines()[0]
+            raise CommandError(f"The database does not answer: {first}") from exc
+        except (DatabaseError, psycopg.Error) as exc:
+            raise CommandError(f"The database refused: {str(exc).splitlines()[0]}") from exc
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # `runs list | head`: the reader has seen enough. Keep the interpreter's exit quiet.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+    def console(self) -> Console:
+        """Return a console that writes where the command writes; colour only on a terminal."""
+        terminal = self.stdout.isatty()
+        return Console(
+            file=self.stdout,  # type: ignore[arg-type] # Django's wrapper writes as a file does
+            highlight=False,
+            width=None if terminal else PIPE_COLUMNS,
+        )
+
+    def write_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print aligned columns."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self.console().print(table)
+
+    def write_json(self, value: Any) -> None:
+        """Print one JSON document."""
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+class OperatorCommand(Interface):
     """A command made of subcommands: `name` is run by the method `do_name`."""
 
     #: Subcommand -> what it does, for the help.
@@ -76,64 +135,10 @@ class OperatorCommand(BaseCommand):
             if arguments is not None:
                 arguments(child)
 
-    def run_from_argv(self, argv: list[str]) -> None:
-        """Report what an argument's type refuses as one line too."""
-        try:
-            super().run_from_argv(argv)
-        except CommandError as exc:
-            self.stderr.write(f"CommandError: {exc}")
-            sys.exit(1)
-
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        """Translate what the domain and the database refuse into one line and exit code 1."""
-        try:
-            return super().execute(*args, **options)
-        except InputInvalidError as exc:
-            raise CommandError(_problems(exc)) from exc
-        except EngineError as exc:
-            raise CommandError(exc.message) from exc
-        except ProgrammingError as exc:
-            raise CommandError(
-                "The database lacks tables of this version; run: python manage.py migrate"
-            ) from exc
-        except OperationalError as exc:
-            first = str(exc).strip().splitlines()[0]
-            raise CommandError(f"The database does not answer: {first}") from exc
-        except DatabaseError as exc:
-            raise CommandError(f"The database refused: {str(exc).splitlines()[0]}") from exc
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            # `runs list | head`: the reader has seen enough. Keep the interpreter's exit quiet.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-
     def handle(self, *_args: Any, **options: Any) -> None:
         """Call the subcommand's method."""
         self.json = options["json"]
         getattr(self, f"do_{options['subcommand']}")(**options)
-
-    def console(self) -> Console:
-        """Return a console that writes where the command writes; colour only on a terminal."""
-        terminal = self.stdout.isatty()
-        return Console(
-            file=self.stdout,  # type: ignore[arg-type] # Django's wrapper writes as a file does
-            highlight=False,
-            width=None if terminal else PIPE_COLUMNS,
-        )
-
-    def write_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print aligned columns."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        self.console().print(table)
-
-    def write_json(self, value: Any) -> None:
-        """Print one JSON document."""
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _problems(exc: InputInvalidError) -> str:
