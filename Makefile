@@ -54,7 +54,7 @@ test: $(VENV)/.installed-dev ## Run the tests, unit to acceptance
 	@$(RUN) -m pytest tests/unit tests/architecture tests/integration tests/acceptance $(ARGS)
 
 test-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut off real processes at every crash point
-	@$(RUN) -m pytest tests/chaos $(ARGS)
+	@$(RUN) -m pytest -s tests/chaos $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Soak: load while everything is killed, DURATION=60 seconds, SEED=N
 	@$(RUN) -m tests.chaos.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)

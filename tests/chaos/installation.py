@@ -113,12 +113,12 @@ class Installation(Stack):
             return {}
         return {name: loop["state"] for name, loop in found.items()}
 
-    def manager_away(self) -> list[str]:
-        """Return which dependencies the managers miss."""
+    def loops_away(self) -> list[str]:
+        """Return which loops of the managers wait for a dependency."""
         found = []
         for port in self.manager_ports:
             health = httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, verify=TLS).json()
-            found += [name for name, it in health["dependencies"].items() if not it["ok"]]
+            found += [name for name, it in health["loops"].items() if it["state"] == "waiting"]
         return found
 
     def lock_holder(self, loop: str) -> int | None:

@@ -38,6 +38,7 @@ def test_crash_point_18__postgresql_restarts_while_steps_run(stack, how):
     keys = ["think", "tally", "think", "tally"]
     for run_id, key in zip(found, keys, strict=True):
         stack.started(run_id, key)
+    stack.execute("CHECKPOINT")  # the claims are on the disk: their loss is point 19
     with stack.stopped(stack.keeper("postgres")):
         server = stack.find("postgres")
         server.send_signal(how)
