@@ -126,7 +126,7 @@ class Agent(threading.Thread):
         """End the account and write it down."""
         self._over.set()
         self.join(timeout=30)
-        self._log.write_text("".join(json.dumps(blow.words()) + "\n" for blow in self.blows))
+        self._write()
 
     def run(self) -> None:
         """Strike what is due, mind what lasts, look whether what was hit is back."""
@@ -144,6 +144,10 @@ class Agent(threading.Thread):
         for blow in self.blows:
             if not blow.released:
                 self._release(blow)
+        self._write()
+
+    def _write(self) -> None:
+        self._log.write_text("".join(json.dumps(blow.words()) + "\n" for blow in self.blows))
 
     def _now(self) -> float:
         return time.monotonic() - self._began
