@@ -96,10 +96,12 @@ class RunningContext:
 
     def effect(self, name: str, call: Callable[[str], Any], *, idempotent: bool = False) -> Any:
         """Do one thing outside the database (see `contracts.StepContext.effect`)."""
-        if self._atomic is not None:
+        # Any transaction, also one of the author's own: rolled back, it would take the note of the
+        # call with it, and the next attempt would call again.
+        if self._atomic is not None or connection.in_atomic_block:
             raise StepError(
                 "effect_in_transaction",
-                f"Make the effect {name!r} before `ctx.transaction()`: no call waits in it.",
+                f"Make the effect {name!r} before any transaction: no call waits in it.",
                 permanent=True,
             )
         return self._effects.make(name, call, idempotent=idempotent)

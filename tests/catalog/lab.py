@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from pydantic import BaseModel, Field
 
 from engine import heartbeat, leases
@@ -422,6 +422,9 @@ def misuse_effects(ctx: StepContext, mode: str) -> Any:
     """Use effects as they must not be used."""
     if mode == "in_transaction":
         with ctx.transaction():
+            return ctx.effect("one", lambda key: key)
+    if mode == "in_own_transaction":
+        with transaction.atomic():
             return ctx.effect("one", lambda key: key)
     if mode == "after_transaction":
         with ctx.transaction():

@@ -228,6 +228,7 @@ def test_late_answer__of_a_call_that_really_happened_is_the_truth(line, begun, o
     ("mode", "code"),
     [
         ("in_transaction", "effect_in_transaction"),
+        ("in_own_transaction", "effect_in_transaction"),
         ("after_transaction", "effect_in_transaction"),
         ("nested", "effect_in_effect"),
         ("transaction_inside", "transaction_in_effect"),
