@@ -41,7 +41,7 @@ MAX_RECEIPT_BYTES = 16_384
 MAX_CODE = 100
 #: Answers to "may I call" that took longer than this part of a lease are asked for again.
 STALE_PART_OF_LEASE = 3
-#: The code of a call whose attempt ended without a word.
+#: The code of a call whose attempt ended without a word (also in `moves.DOUBT`).
 ATTEMPT_LOST = "attempt_lost"
 #: Runs that are over or on their way: nothing of them is done any more.
 _ENDING = {*RUN_TERMINAL, RunState.CANCELLING}

@@ -77,6 +77,14 @@ noted AS (
 SELECT h.cancel_requested, w.id AS waiting FROM held h LEFT JOIN waiting w ON true
 """
 
+# A step ends in the middle of a call: no attempt will come that asks. Where doubles are dropped by
+# key nothing is in doubt; a requeued step calls again. `{ended}` are the steps, held.
+DOUBT = """doubted AS (
+    UPDATE engine_effect e SET state = 'unknown', error_code = 'attempt_lost'
+    FROM {ended} s
+    WHERE e.step_run_id = s.id AND s.state IN ('dead', 'cancelled')
+      AND e.state = 'sent' AND NOT e.idempotent)"""
+
 LOCK_STEP = """
 SELECT s.id, s.state, s.claim FROM engine_steprun s
 WHERE s.id = (SELECT step_run_id FROM engine_effect WHERE id = %(effect)s) FOR NO KEY UPDATE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine import sql
+from engine.transitions.effects import DOUBT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +39,9 @@ WITH dead AS (
         crashes = crashes + %(crashes)s, finished_at = clock_timestamp(),
         error_code = %(code)s, error_message = %(message)s
     WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
-    RETURNING id, run_id, key, map_index, lane, attempt, crashes, worker),
+    RETURNING id, run_id, key, map_index, lane, attempt, crashes, worker, state),
 {_RELEASED},
+{DOUBT.format(ended="dead")},
 letter AS (
     INSERT INTO engine_deadletter (run_id, step_run_id, department, automation, step, map_index,
         state, error_code, error_message, attempts, crashes, created_at, resolved_by)
@@ -80,8 +82,9 @@ WITH ended AS (
     FROM engine_run r
     WHERE s.id = %(id)s AND s.state = 'running' AND s.claim = %(claim)s AND s.cancel_requested
       AND r.id = s.run_id
-    RETURNING s.id, s.run_id, s.attempt, s.worker),
-{_RELEASED}
+    RETURNING s.id, s.run_id, s.attempt, s.worker, s.state),
+{_RELEASED},
+{DOUBT.format(ended="ended")}
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, id, 'step.cancelled', attempt, worker,
     jsonb_build_object('reason', %(message)s::text), clock_timestamp()

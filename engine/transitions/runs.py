@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine import sql
 from engine.publishing import ReadyStep
 from engine.transitions.claims import LANE_IS_FREE
+from engine.transitions.effects import DOUBT
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -67,7 +68,7 @@ WHERE id = %(run)s AND state IN ('pending', 'running', 'paused', 'blocked')
 # Sets the flag on every row first, whatever its state: a claim that raced this waits for the row's
 # lock, reads it again and finds the flag (I10). Then ends what nobody holds. Who was asked is not
 # asked again: the manager repeats this four times a second until the run has ended.
-SWEEP = """
+SWEEP = f"""
 WITH mine AS (
     SELECT s.id FROM engine_steprun s
     WHERE s.run_id = %(run)s
@@ -85,7 +86,8 @@ swept AS (
             WHEN r.ending = 'failed' THEN 'upstream_dead' ELSE r.ending END
     FROM mine, engine_run r
     WHERE s.id = mine.id AND r.id = s.run_id AND r.state = 'cancelling'
-    RETURNING s.id, s.run_id, s.attempt, s.state, s.error_code)
+    RETURNING s.id, s.run_id, s.attempt, s.state, s.error_code),
+{DOUBT.format(ended="swept")}
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, id, 'step.cancelled', attempt, '', jsonb_build_object('reason', error_code),
     clock_timestamp()

@@ -215,6 +215,37 @@ def test_cancel__ends_a_run_whose_step_awaits_an_answer(line, begun, outside):
     )
 
 
+def test_call_cut_off_by_the_end_of_its_step__is_in_doubt_too(line, begun, outside):
+    run_id = begun("exit_after_call")
+    with pytest.raises(SystemExit):
+        line.deliver()
+    runs.cancel(run_id=run_id, actor="ann")
+    lose_worker()
+    assert step_of(run_id).state == "cancelled"
+    found = Effect.objects.get()
+    assert (found.state, found.error_code) == ("unknown", "attempt_lost")
+    effects.confirm(effect_id=found.pk, actor="ann")
+    assert Effect.objects.get().state == "confirmed"
+
+
+def test_cancel__puts_a_call_in_doubt_whose_step_was_to_be_tried_again(line, begun, outside):
+    run_id = begun("exit_after_call")
+    die(line)
+    assert (step_of(run_id).state, Effect.objects.get().state) == ("retry_wait", "sent")
+    runs.cancel(run_id=run_id, actor="ann")
+    assert (state(run_id), Effect.objects.get().state) == ("cancelled", "unknown")
+
+
+@pytest.mark.parametrize(("idempotent", "left"), [(False, "unknown"), (True, "sent")])
+def test_dead_step__leaves_its_call_in_doubt_unless_it_may_be_made_again(
+    line, begun, outside, idempotent, left
+):
+    run_id = begun("exit_after_call", idempotent=idempotent)
+    StepRun.objects.filter(run_id=run_id).update(crashes=2)
+    die(line)
+    assert (step_of(run_id).state, Effect.objects.get().state) == ("dead", left)
+
+
 def test_late_answer__of_a_call_that_really_happened_is_the_truth(line, begun, outside):
     """The claim is lost during the call; its answer counts, the step's next attempt is given it."""
     run_id = begun("lose_claim")
