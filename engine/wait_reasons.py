@@ -116,7 +116,7 @@ def _running(row: Any, facts: Facts) -> Reason:
     }
     text = f"running on {row.worker} since {moment(row.started_at)}, attempt {row.attempt}"
     if row.expires_at is None or row.expires_at < facts.now:
-        if row.deadline_at is not None and row.deadline_at <= facts.now:
+        if row.deadline_at is not None and row.deadline_at == row.expires_at:
             late = span(facts.now - row.deadline_at)
             text = f"ran past its deadline on {row.worker} {late} ago; the manager ends the attempt"
             return Reason(cause=WaitCause.DEADLINE_PASSED, text=text, details=details)

@@ -92,10 +92,11 @@ FROM ended
 """
 
 # A claim that ended without an outcome: its lease is gone first, so that a late renewal of the
-# worker finds nothing and knows that it is fenced.
+# worker finds nothing and knows that it is fenced. Only a renewal sets both moments to the same;
+# the grace after an outage goes beyond the deadline and says nothing of a holder that was lost.
 EXPIRE = """
 DELETE FROM engine_lease WHERE claim = %(claim)s AND expires_at < clock_timestamp()
-RETURNING deadline_at, COALESCE(deadline_at <= expires_at, false) AS overran
+RETURNING deadline_at, COALESCE(deadline_at = expires_at, false) AS overran
 """
 UNLEASE = "DELETE FROM engine_lease WHERE claim = %(claim)s"
 

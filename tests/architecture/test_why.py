@@ -186,11 +186,12 @@ def asked_to_stop(line):
 
 
 def lease(**values) -> None:
+    # One moment for all: a renewal up to the deadline writes the same to both columns.
+    columns = ", ".join(
+        f"{name} = now() + interval '{seconds} s'" for name, seconds in values.items()
+    )
     with connection.cursor() as cursor:
-        for name, seconds in values.items():
-            cursor.execute(
-                f"UPDATE engine_lease SET {name} = clock_timestamp() + interval '{seconds} s'"
-            )
+        cursor.execute(f"UPDATE engine_lease SET {columns}")
 
 
 def of_a_silent_worker(line):

@@ -12,7 +12,7 @@ import structlog
 from django.db import connection, connections
 from django.db.models import F
 
-from engine import execution, heartbeat, leases
+from engine import execution, heartbeat, leases, why
 from engine.models import DeadLetter, Lease, RunEvent, StepRun
 from tests.eventually import eventually
 from tests.integration.engine.test_runs import executions, start, state
@@ -180,6 +180,23 @@ def test_silent_worker__is_a_crash_also_of_a_step_with_a_deadline(line):
     step, _began = held(line)
     leases.renew(step=step, attempt_seconds=600)
     Lease.objects.update(expires_at=F("expires_at") - SECOND * 60)
+    assert leases.reap(limit=10) == 1
+    row = StepRun.objects.get(pk=step.id)
+    assert (row.error_code, row.failures, row.crashes) == ("worker_lost", 0, 1)
+
+
+def test_silent_worker__is_a_crash_also_when_the_grace_of_an_outage_passed_its_deadline(line):
+    step, _began = held(line)
+    leases.renew(step=step, attempt_seconds=20)
+    leases.grant_grace(seconds=60)
+    lease = Lease.objects.get()
+    assert lease.expires_at > lease.deadline_at
+    two_minutes = SECOND * 120
+    Lease.objects.update(
+        expires_at=F("expires_at") - two_minutes, deadline_at=F("deadline_at") - two_minutes
+    )
+    (reason,) = [r for r in why.explain(run_id=step.run_id).steps if r.step_run_id == step.id]
+    assert reason.reason_code == "worker_silent"
     assert leases.reap(limit=10) == 1
     row = StepRun.objects.get(pk=step.id)
     assert (row.error_code, row.failures, row.crashes) == ("worker_lost", 0, 1)
