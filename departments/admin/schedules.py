@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpResponseRedirect
 from django.utils.html import format_html, format_html_join
 from unfold.admin import ModelAdmin
@@ -27,12 +28,30 @@ SHOWN_TIMES = 5
 OWN_FIELDS = ["name", "automation", "cron", "time_zone", "catch_up", "catch_up_limit", "input"]
 
 
+class InputField(forms.JSONField):
+    """Refuse what Django's field raises on or cannot show again, and show what was typed."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the JSON value; too deep, too long a number or half a surrogate is no JSON."""
+        try:
+            found = super().to_python(value)
+            json.dumps(found, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Return what was typed, as it was."""
+        return initial if self.disabled else InvalidJSONInput(data or "")
+
+
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg] # not subscriptable at run time
     """What an operator may set; refusals of the domain stand at their fields."""
 
     class Meta:
         model = Schedule
         fields = [*OWN_FIELDS, "enabled"]
+        field_classes = {"input": InputField}
         help_texts = {
             "name": "Letters, digits, hyphens, underscores",
             "cron": "minute hour day month weekday, e.g. 30 7 * * MON-FRI",
