@@ -94,7 +94,7 @@ def value(declared: AutomationDeclaration, name: str, text: str) -> Any:
     adapter: TypeAdapter[Any] = TypeAdapter(info.annotation or Any)
     try:
         as_json = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         as_json = text
     tries = [as_json, text] if info.annotation is Any else [text, as_json]
     for attempt in tries:

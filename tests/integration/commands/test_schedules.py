@@ -80,3 +80,9 @@ def test_list__says_why_a_schedule_fails(line):
     document(*NIGHTLY)
     Schedule.objects.update(error="count: too small")
     assert "failing: count: too small" in command("schedules", "list")
+
+
+def test_add__refuses_an_input_that_is_nested_too_deeply(line):
+    deep = f"count={'[' * 100_000}"
+    words = ("schedules", "add", "deep", "lab.squares", "--cron", "* * * * *", "--input", deep)
+    assert "count" in refused(*words)
