@@ -24,10 +24,10 @@ UPDATE engine_steprun SET state = 'queued', dispatched_at = clock_timestamp(),
     dispatches = LEAST(dispatches + 1, 30000)
 WHERE id = ANY(%(ids)s) AND state = 'ready'
 """
-# Held members of a chunk are queued with a claim: they are not lost, their lease decides.
 #: Rows handed back by one statement: 100,000 took 3.1 s, and the answer to a statement is bounded
 #: (`engine.postgresql.bounded`). A large backlog takes several.
 HAND_BACK_ROWS = 100_000
+# Held members of a chunk are queued with a claim: they are not lost, their lease decides.
 HAND_BACK = """
 WITH mine AS (
     SELECT id FROM engine_steprun
