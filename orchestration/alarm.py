@@ -46,6 +46,7 @@ class Alarm:
         self._silent_looks = 0
         self._ends_at = 0.0
         self._grace_seconds = 0.0
+        self._steps_in_loop = False
 
     def install(self, *, worker: Any, grace_seconds: float) -> None:
         """Take over SIGALRM in the parent; `worker` is Celery's WorkController."""
@@ -55,14 +56,20 @@ class Alarm:
         signal.signal(signal.SIGALRM, self._ring)
         atexit.register(self._leave)
 
-    @staticmethod
-    def forget() -> None:
-        """Give SIGALRM back in a forked child; its timer did not come along."""
+    def forget(self) -> None:
+        """Give SIGALRM back in a forked child; its timer did not come along.
+
+        A pool without children (`--pool solo`) is begun in this very process, and its steps stop
+        the loop for as long as they run: the grace stays, and a long step is no hang.
+        """
+        if os.getpid() == self._pid:
+            self._steps_in_loop = True
+            return
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def tick(self) -> None:
         """Note that the loop turns, and go on watching it."""
-        if self._ends_at or not self._pid:
+        if self._ends_at or not self._pid or self._steps_in_loop:
             return
         self._silent_looks = 0
         signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
