@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CLAIMS = 200
 #: Hints read per tick.
 HINTS = 200
+#: The clock of pauses: leases run on while the machine sleeps, Linux's monotonic clock stands.
+PAUSE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Reaper(Loop):
@@ -54,21 +56,21 @@ class Reaper(Loop):
 
     def tick(self) -> bool:
         """Grant grace after an outage, then look for lost claims and lost messages."""
-        now = time.monotonic()
+        now = time.clock_gettime(PAUSE_CLOCK)
         paused = self._last_tick and now - self._last_tick > settings.LEASE_SECONDS / 2
         if self.reconnected or paused:
             leases.grant_grace(seconds=settings.LEASE_SECONDS)
             self.reconnected = False
         reaped = self.guarded(lambda: leases.reap(limit=CLAIMS))
         # From here on Redis is asked; when it is away, the leases above have had their turn.
-        self._last_tick = time.monotonic()
+        self._last_tick = time.clock_gettime(PAUSE_CLOCK)
         try:
             hints = self.guarded(self._believe_hints)
             self.guarded(self._lost_messages.hand_back)
         except outages.BROKER_ERRORS:
             self._lost_messages.settle()
             raise
-        self._last_tick = time.monotonic()
+        self._last_tick = time.clock_gettime(PAUSE_CLOCK)
         return reaped >= CLAIMS or hints >= HINTS
 
     def _believe_hints(self) -> int:

@@ -243,10 +243,28 @@ def test_reaper__after_a_pause_of_its_own_holders_get_time_to_renew(platform, re
     step = first_step(submitted)
     leases.claim(step_run_ids=[step.pk], worker="w@h/1")
     Lease.objects.update(expires_at="2020-01-01T00:00:00Z")
-    reaper._last_tick = time.monotonic() - 1000
+    reaper._last_tick -= 1000
     reaper.turn()
     step.refresh_from_db()
     assert step.state == "running"
+
+
+def test_reaper__a_machine_that_was_suspended_costs_no_step_an_attempt(
+    platform, reaper, submitted, monkeypatch
+):
+    step = first_step(submitted)
+    leases.claim(step_run_ids=[step.pk], worker="w@h/1")
+    Lease.objects.update(expires_at="2020-01-01T00:00:00Z")
+    read = time.clock_gettime
+    # Only the clock that counts the time asleep has gone on.
+    monkeypatch.setattr(
+        time,
+        "clock_gettime",
+        lambda clock: read(clock) + 3600 * (clock == time.CLOCK_BOOTTIME),
+    )
+    reaper.turn()
+    step.refresh_from_db()
+    assert (step.state, step.crashes) == ("running", 0)
 
 
 def test_reaper__expired_claims_are_ended_even_while_redis_is_away(
