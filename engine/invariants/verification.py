@@ -46,7 +46,7 @@ SELECT (SELECT count(*) FROM engine_run) AS runs, (SELECT count(*) FROM engine_s
 #: What no snapshot can show, and what stands in for it.
 NOT_JUDGED = {
     "I6": "Losing or doubling messages changes latency only: shown by the model test, the crash"
-    " points 5, 6 and 8 and the soak (tests/integration/model, tests/chaos).",
+    " points 5, 6 and 8 and the soak (tests/model, tests/chaos).",
     "I12": "No clock or counter of Redis or of a worker is trusted: every moment in these tables is"
     " the database's clock_timestamp(), held by review and the crash points 14 and 18.",
 }

@@ -1,0 +1,89 @@
+"""The model test: whatever happens, in whatever order, the contract holds and every run ends.
+
+`MODEL_EXAMPLES=2000` plays more, `MODEL_SEED=random` other ones; a failure prints the steps.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from engine import policies, publishing, registry
+from tests.model import graphs
+from tests.model.machine import Platform
+from tests.model.world import World, execute
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
+#: Fixed, so that a run of the tests says the same twice; printed, so that any run can be repeated.
+SEED = os.environ.get("MODEL_SEED", "3")
+#: Rules per example.
+STEPS = 30
+#: What must have happened in so many examples, if they are to be believed.
+ENOUGH = 200
+NEEDED = (
+    "claimed",
+    "message refused",
+    "told to succeed",
+    "told to fail",
+    "told to give up",
+    "told to die",
+    "zombie refused",
+    "two holders",
+    "reaped",
+    "woken",
+    "lost message found",
+    "sent again",
+    "run paused",
+    "map of 0",
+    "map of 2",
+    "requeued",
+    "discarded",
+    "run succeeded",
+    "run failed",
+    "run cancelled",
+    "run timed_out",
+    "run blocked",
+)
+
+
+@pytest.fixture
+def model(legal_moves_only, monkeypatch, settings):
+    """Steps of the model's own, and a world in which time passes only when it is told to."""
+    monkeypatch.setattr(registry, "steps", dict(registry.steps))
+    monkeypatch.setattr(registry, "automations", dict(registry.automations))
+    monkeypatch.setattr(policies, "CRASH_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr(publishing, "_publisher", publishing._publisher)
+    settings.LEASE_SECONDS = 3600.0
+    graphs.declare_steps()
+    execute("CREATE TABLE IF NOT EXISTS model_ledger (run_id uuid, step text, map_index int)")
+    World.seen.clear()
+    yield
+    execute("DROP TABLE model_ledger")
+    execute("RESET plan_cache_mode; RESET jit")
+
+
+@pytest.mark.timeout(3600)
+def test_model__every_interleaving_keeps_the_contract(model):
+    number = secrets.randbelow(2**32) if SEED == "random" else int(SEED)
+    chosen = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    print(f"\nMODEL_SEED={number} MODEL_EXAMPLES={EXAMPLES}")
+    began = time.monotonic()
+    seed(number)(Platform)
+    run_state_machine_as_test(Platform, settings=chosen)
+    took = time.monotonic() - began
+    print(f"{EXAMPLES} examples in {took:.0f} s: {dict(sorted(World.seen.items()))}")
+    if EXAMPLES >= ENOUGH:
+        assert [what for what in NEEDED if not World.seen[what]] == []
