@@ -161,6 +161,8 @@ def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
 
     planned: list[ReadyStep] | None = outcomes.persistently(step, expand)
     if planned is None:
+        if outcomes.persistently(step, lambda: claims.held(step=step) is None):
+            raise ClaimLostError
         # The run may have been turned towards its end by somebody who has not asked its steps yet.
         runs.finish_ending(run_id=step.run_id)
         if outcomes.cancel(step, "the run is being ended"):

@@ -35,24 +35,26 @@ def fail(step: Claimed, graph: Graph, retry: Retry, error: BaseException) -> Non
     code, message, permanent = _described(error)
     if permanent or step.failures + 1 >= retry.attempts:
         fail_run = graph.on_dead == OnDead.FAIL
-        _until_recorded(
+        recorded = _until_recorded(
             step,
             lambda: failures.bury(
                 step_run_id=step.id, claim=step.claim, code=code, message=message, fail_run=fail_run
             ),
         )
-        log.error("step_dead", code=code)
-        if fail_run:
-            runs.finish_ending(run_id=step.run_id)
+        if recorded:
+            log.error("step_dead", code=code)
+            if fail_run:
+                runs.finish_ending(run_id=step.run_id)
         return
     delay = retry.delay(failures=step.failures + 1, random=random.SystemRandom())
-    _until_recorded(
+    recorded = _until_recorded(
         step,
         lambda: failures.retry(
             step_run_id=step.id, claim=step.claim, code=code, message=message, delay_seconds=delay
         ),
     )
-    log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
+    if recorded:
+        log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
 
 
 def timeout(seconds: float) -> StepError:
@@ -83,18 +85,24 @@ def _described(error: BaseException) -> tuple[str, str, bool]:
     return "unexpected_error", f"The step raised {type(error).__name__}.", False
 
 
-def _until_recorded(step: Claimed, record: Callable[[], bool]) -> None:
-    """Write a failure; when a cancel came first, the step ends as cancelled instead."""
+def _until_recorded(step: Claimed, record: Callable[[], bool]) -> bool:
+    """Write a failure; when a cancel came first, the step ends as cancelled instead.
+
+    Returns whether the failure stands; not when its answer was lost, the manager goes on then.
+    """
 
     def write() -> bool:
         with transaction.atomic():
             return record()
 
-    if persistently(step, write) or cancel(step, "failed while being cancelled"):
-        return
+    if persistently(step, write):
+        return True
+    if cancel(step, "failed while being cancelled"):
+        return False
     # Either this very claim had committed its result, or somebody else has the step now.
     if not persistently(step, lambda: claims.succeeded_before(step=step)):
         log.warning("late_write_refused")
+    return False
 
 
 def cancel(step: Claimed, reason: str) -> bool:

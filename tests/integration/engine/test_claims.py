@@ -59,6 +59,19 @@ def test_zombie__its_late_result_is_refused(line, ledger):
     assert ledger() == [("book", 0)]
 
 
+def test_zombie__does_not_end_the_run_of_the_map_it_comes_back_with(line):
+    run_id = start("lab.squares", count=1)
+    execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
+    (zombie,) = leases.claim(step_run_ids=[line.messages.pop(0).id], worker="zombie/1")
+    runs.cancel(run_id=run_id, actor="ann")
+    Lease.objects.update(expires_at="2000-01-01T00:00:00Z")
+    assert leases.reap(limit=10) == 1
+    execution._run(zombie)
+    assert state(run_id) == "cancelling", "the manager ends it, in its own time"
+    runs.finish_cancelling(limit=10)
+    assert state(run_id) == "cancelled"
+
+
 def test_reap__three_crashes_make_a_dead_letter(line):
     run_id = start("lab.squares", count=1)
     for crash in range(3):
