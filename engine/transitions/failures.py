@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-_RELEASED = "released AS (DELETE FROM engine_lease l WHERE l.claim = %(claim)s)"
+# Only with the row it ends: a step that a cancel overtook is still held, until CANCEL ends it.
+_RELEASED = "released AS (DELETE FROM engine_lease l USING {ended} WHERE l.claim = %(claim)s)"
 
 RETRY = f"""
 WITH failed AS (
@@ -22,7 +23,7 @@ WITH failed AS (
         next_at = clock_timestamp() + make_interval(secs => %(delay)s)
     WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
     RETURNING id, run_id, attempt, worker, next_at),
-{_RELEASED}
+{_RELEASED.format(ended="failed")}
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, id, 'step.retried', attempt, worker,
     jsonb_build_object('error_code', %(code)s::text, 'error_message', %(message)s::text,
@@ -40,7 +41,7 @@ WITH dead AS (
         error_code = %(code)s, error_message = %(message)s
     WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
     RETURNING id, run_id, key, map_index, lane, attempt, crashes, worker, state),
-{_RELEASED},
+{_RELEASED.format(ended="dead")},
 {DOUBT.format(ended="dead")},
 letter AS (
     INSERT INTO engine_deadletter (run_id, step_run_id, department, automation, step, map_index,
@@ -83,7 +84,7 @@ WITH ended AS (
     WHERE s.id = %(id)s AND s.state = 'running' AND s.claim = %(claim)s AND s.cancel_requested
       AND r.id = s.run_id
     RETURNING s.id, s.run_id, s.attempt, s.worker, s.state),
-{_RELEASED},
+{_RELEASED.format(ended="ended")},
 {DOUBT.format(ended="ended")}
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, id, 'step.cancelled', attempt, worker,

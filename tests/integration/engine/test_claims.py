@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from engine import definitions, execution, leases, runs, why
 from engine.models import DeadLetter, Lease, Run, StepRun
-from engine.transitions import claims, dispatch
+from engine.transitions import claims, dispatch, failures
 from tests.integration.engine.test_runs import settle, start, state, states
 
 
@@ -70,6 +70,19 @@ def test_zombie__does_not_end_the_run_of_the_map_it_comes_back_with(line):
     assert state(run_id) == "cancelling", "the manager ends it, in its own time"
     runs.finish_cancelling(limit=10)
     assert state(run_id) == "cancelled"
+
+
+def test_failure__that_a_cancel_overtook_leaves_the_step_its_lease(line):
+    """Between the refused failure and the cancel the step is held: nobody may call it lost."""
+    run_id = start("lab.squares", count=1)
+    (step,) = leases.claim(step_run_ids=[line.messages.pop(0).id], worker="w/1")
+    runs.cancel(run_id=run_id, actor="ann")
+    words = {"step_run_id": step.id, "claim": step.claim, "code": "broken", "message": "Broken."}
+    assert not failures.retry(**words, delay_seconds=1.0)
+    assert not failures.bury(**words, fail_run=False)
+    assert Lease.objects.filter(claim=step.claim).exists()
+    assert failures.cancel(step_run_id=step.id, claim=step.claim, reason="cancelled")
+    assert not Lease.objects.exists()
 
 
 def test_reap__three_crashes_make_a_dead_letter(line):
