@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -54,7 +55,7 @@ def number(name: str, default: float) -> float:
         found = float(value)
     except ValueError:
         found = 0.0
-    if found > 0:
+    if 0 < found < math.inf:
         return found
     raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-sample", action="store_true", help="do not start the sample report")
     parser.add_argument(
         "--grace",
-        type=float,
+        type=seconds,
         default=environment.number("WORKER_GRACE_SECONDS", DEFAULT_GRACE_SECONDS),
         metavar="SECONDS",
         help="how long running steps may go on at the end (default WORKER_GRACE_SECONDS, else 30)",
@@ -86,6 +87,14 @@ def shift(text: str) -> int:
     """Read `+100`; raise ValueError, which argparse turns into one line."""
     number = int(text)
     if not -REDIS_PORT < number <= LARGEST_SHIFT:
+        raise ValueError(text)
+    return number
+
+
+def seconds(text: str) -> float:
+    """Read a time above 0 that ends; workers take no other grace."""
+    number = float(text)
+    if not 0 < number < math.inf:
         raise ValueError(text)
     return number
 

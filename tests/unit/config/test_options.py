@@ -31,6 +31,12 @@ def test_counts__below_one_are_refused(flag):
         parsed(flag, "0")
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "soon"])
+def test_grace__that_no_worker_would_take_is_refused(text):
+    with pytest.raises(argparse.ArgumentError, match="--grace"):
+        parsed(f"--grace={text}")
+
+
 def test_grace__comes_from_the_setting_of_workers(monkeypatch):
     assert parsed().grace == options.DEFAULT_GRACE_SECONDS
     monkeypatch.setenv("WORKER_GRACE_SECONDS", "7")
