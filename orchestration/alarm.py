@@ -17,6 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import redis
 import structlog
 from celery.worker import state
 
@@ -143,7 +144,10 @@ class Alarm:
             if request.worker_pid
         ]
         if hints:
-            with contextlib.suppress(*streams.AWAY), streams.lone_client() as client:
+            with (
+                contextlib.suppress(*streams.AWAY, redis.RedisError),
+                streams.lone_client() as client,
+            ):
                 client.rpush(streams.WORKERS_LOST, *(json.dumps(hint) for hint in hints))
 
 

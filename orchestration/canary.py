@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+import redis
 import structlog
 from celery import bootsteps
 from celery.worker import state
@@ -120,8 +121,9 @@ class CanaryStep(bootsteps.StartStopStep):
                 pipe.expire(name, EXPIRE_SECONDS)
                 pipe.execute()
             self._sent = True
-        except streams.AWAY:
-            self._forget_silence()  # nobody hears anything while Redis is away
+        except (*streams.AWAY, redis.RedisError):
+            # Nobody hears anything while Redis is away, or so full that it takes nothing.
+            self._forget_silence()
 
     def _judge(self, consumer: Any) -> None:
         """Recycle the worker when the silence is its own: a message waits and nobody takes it."""
@@ -132,7 +134,7 @@ class CanaryStep(bootsteps.StartStopStep):
         try:
             client = streams.client(reply_seconds=streams.QUICK_SECONDS)
             unread = client.llen(name)
-        except streams.AWAY:
+        except (*streams.AWAY, redis.RedisError):
             self._forget_silence()
             return
         if fetched <= 0 and not unread:

@@ -82,7 +82,7 @@ def parse(hostname: str, raw: bytes) -> Word | None:
             waiting=int(said.get("waiting", 0)),
             cut=bool(said.get("cut", False)),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

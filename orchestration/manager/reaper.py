@@ -97,5 +97,5 @@ def parse_hint(raw: bytes) -> Hint | None:
         found = cast("dict[str, Any]", json.loads(raw))
         ids = [int(item) for item in found["step_run_ids"]]
         return Hint(str(found["worker"]), ids, bool(found.get("blame", True)))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
