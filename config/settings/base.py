@@ -117,7 +117,7 @@ LEASE_SECONDS = number("LEASE_SECONDS", 30.0)
 CANCEL_GRACE_SECONDS = number("CANCEL_GRACE_SECONDS", 30.0)
 #: How long the steps a worker runs may go on after SIGTERM, in seconds; then it ends hard.
 WORKER_GRACE_SECONDS = number("WORKER_GRACE_SECONDS", 30.0)
-#: A message counts as lost when no queue and no worker has it and it was sent this long ago, in seconds.
+#: A message counts as lost when no queue and no worker has it this long after it was sent, seconds.
 LOST_MESSAGE_SECONDS = number("LOST_MESSAGE_SECONDS", 2.0)
 #: How long a worker goes on trying to commit a finished step while the database is away, seconds.
 COMMIT_PATIENCE_SECONDS = number("COMMIT_PATIENCE_SECONDS", 120.0)
