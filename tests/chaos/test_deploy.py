@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -30,6 +29,7 @@ from engine import runs
 from engine.models import Lease, Run, StepRun
 from orchestration import streams
 from tests.eventually import eventually
+from tests.integration.orchestration.processes import end
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = "*/migrations/0*.py"
@@ -144,19 +144,7 @@ def start(platform, tmp_path):
         return running[-1]
 
     yield begin
-    alive = [hands.process for hands in running if hands.process.poll() is None]
-    children = [it for one in alive for it in psutil.Process(one.pid).children(recursive=True)]
-    for process in alive:
-        process.terminate()
-    for process in alive:
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-    for child in children:
-        if child.is_running():
-            child.kill()
+    end([hands.process for hands in running])
     if os.environ.get("KEEP"):
         print("kept:", shutil.copytree(tmp_path, tempfile.mkdtemp() + "/deploy"))
 

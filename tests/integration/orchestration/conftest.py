@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-import psutil
 import pytest
 from django.conf import settings
 from django.db import connection, connections
@@ -20,7 +19,7 @@ from departments import sync
 from engine import runs
 from engine.models import Run, StepRun
 from orchestration import publisher, streams
-from tests.integration.orchestration.processes import ROOT
+from tests.integration.orchestration.processes import ROOT, end
 
 
 @pytest.fixture
@@ -101,20 +100,7 @@ def started(environment, tmp_path):
         return process
 
     yield start
-    children = []
-    for process in running:
-        if process.poll() is None:
-            children += psutil.Process(process.pid).children(recursive=True)
-            process.terminate()
-    for process in running:
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-    for child in children:
-        if child.is_running():
-            child.kill()
+    end(running)
 
 
 def states(run_id) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -75,3 +76,20 @@ def folder(tmp_path: Path) -> str:
     path = tmp_path / "steps"
     path.mkdir(exist_ok=True)
     return str(path)
+
+
+def end(processes) -> None:
+    """End these processes and what they started, by their ids."""
+    alive = [process for process in processes if process.poll() is None]
+    children = [it for one in alive for it in psutil.Process(one.pid).children(recursive=True)]
+    for process in alive:
+        process.terminate()
+    for process in alive:
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+    for child in children:
+        if child.is_running():
+            child.kill()
