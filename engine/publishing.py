@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReadyStep:
-    """A StepRun that may be tried now, and the queue it goes to."""
+    """A StepRun that may be tried now, and the queue it goes to.
+
+    `alone`: no other StepRun may share its message, because it may end the worker it runs on.
+    """
 
     id: int
     queue: str
+    alone: bool = False
 
 
 class Publisher(Protocol):

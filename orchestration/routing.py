@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,11 +33,17 @@ def steps_per_message(count: int) -> int:
 
 
 def messages(steps: Sequence[ReadyStep]) -> Iterator[tuple[str, list[int]]]:
-    """Yield (queue, StepRun ids) per message; within a queue the given order is kept."""
-    by_queue: dict[str, list[int]] = {}
+    """Yield (queue, StepRun ids) per message; within a queue the given order is kept.
+
+    A step marked `alone` shares its message with nobody.
+    """
+    by_queue: dict[str, list[ReadyStep]] = {}
     for step in steps:
-        by_queue.setdefault(step.queue, []).append(step.id)
-    for queue, ids in by_queue.items():
-        size = steps_per_message(len(ids))
-        for start in range(0, len(ids), size):
-            yield queue, ids[start : start + size]
+        by_queue.setdefault(step.queue, []).append(step)
+    for queue, found in by_queue.items():
+        size = steps_per_message(len(found))
+        for alone, group in groupby(found, key=lambda step: step.alone):
+            ids = [step.id for step in group]
+            most = 1 if alone else size
+            for start in range(0, len(ids), most):
+                yield queue, ids[start : start + most]

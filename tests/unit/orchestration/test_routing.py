@@ -29,10 +29,20 @@ def test_messages__keeps_queues_apart_and_their_order():
     assert list(routing.messages(steps)) == [("a", [1]), ("a", [3]), ("b", [2])]
 
 
-@given(st.lists(st.tuples(st.integers(1, 10**9), st.sampled_from("abc")), max_size=400))
-def test_messages__every_step_exactly_once_in_its_queue(pairs):
-    steps = [ReadyStep(number, queue) for number, queue in pairs]
+def test_messages__a_step_that_must_be_alone_shares_with_nobody():
+    steps = [ReadyStep(number, "a", alone=number in {40, 41}) for number in range(100)]
+    found = [ids for _queue, ids in routing.messages(steps)]
+    assert [ids for ids in found if {40, 41}.intersection(ids)] == [[40], [41]]
+    assert max(map(len, found)) == 7, "the others still travel together"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**9), st.sampled_from("abc"), st.booleans()), max_size=400)
+)
+def test_messages__every_step_exactly_once_in_its_queue(triples):
+    steps = [ReadyStep(number, queue, alone) for number, queue, alone in triples]
     sent = [(found, queue) for queue, ids in routing.messages(steps) for found in ids]
+    pairs = [(number, queue) for number, queue, _alone in triples]
     assert sorted(sent) == sorted(pairs)
     for queue in "abc":
         assert [n for n, q in sent if q == queue] == [n for n, q in pairs if q == queue]
