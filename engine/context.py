@@ -25,6 +25,7 @@ from engine.values import plain_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from engine.batches import Batch
     from engine.contracts import ArtifactRef
     from engine.heartbeat import Watch
     from engine.transitions.claims import Claimed
@@ -40,9 +41,10 @@ MAX_WARNINGS = 200
 class RunningContext:
     """Implement `contracts.StepContext` for one claimed step."""
 
-    def __init__(self, step: Claimed, watch: Watch) -> None:
+    def __init__(self, step: Claimed, watch: Watch, batch: Batch) -> None:
         self._claimed = step
         self._watch = watch
+        self._batch = batch
         self._asked_at = time.monotonic()
         self._atomic: transaction.Atomic | None = None
         self._open = False
@@ -104,6 +106,8 @@ class RunningContext:
                 f"Make the effect {name!r} before any transaction: no call waits in it.",
                 permanent=True,
             )
+        # What is done outside is done by a step that everybody can see.
+        self._batch.come_forward(ran_seconds=self._watch.ran_seconds)
         return self._effects.make(name, call, idempotent=idempotent)
 
     @contextmanager
@@ -121,8 +125,10 @@ class RunningContext:
                 "A step may open its completion transaction once.",
                 permanent=True,
             )
+        # What others have finished does not wait for this transaction, nor roll back with it.
+        self._batch.flush()
         # Nothing is written yet: a database that is away now costs time, not the attempt.
-        if not outcomes.persistently(self._claimed, self._begin):
+        if not outcomes.persistently(self._begin):
             raise ClaimLostError
         self._open = True
         try:

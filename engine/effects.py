@@ -93,7 +93,6 @@ class StepEffects:
         while True:
             asked_at = time.monotonic()
             found: moves.Begun = outcomes.persistently(
-                self._step,
                 lambda: moves.begin(step=self._step, name=name, key=key, idempotent=idempotent),
             )
             if time.monotonic() - asked_at < settings.LEASE_SECONDS / STALE_PART_OF_LEASE:
@@ -136,7 +135,7 @@ class StepEffects:
                 moves.go_on(step_run_id=row.id, effect_id=effect_id, actor=step.worker)
             return held, stored[0] if stored else receipt
 
-        held, stored = outcomes.persistently(step, lambda: sql.patiently(write))
+        held, stored = outcomes.persistently(lambda: sql.patiently(write))
         if not held:
             raise ClaimLostError
         return stored
@@ -145,7 +144,6 @@ class StepEffects:
         """Let the step wait for an operator; return when the effect was answered just now."""
         message = question(effect_id=effect_id, name=name, code=code)
         waits: bool = outcomes.persistently(
-            self._step,
             lambda: moves.ask(step=self._step, effect_id=effect_id, code=code, message=message),
         )
         if waits:

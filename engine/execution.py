@@ -1,4 +1,4 @@
-"""Run claimed StepRuns: claim, body, one completion transaction, publish. Knows no broker.
+"""Run StepRuns: claim, bodies, completion, and what that readies. Knows no broker.
 
 A step's own error never leaves this module: it becomes a retry or a dead letter. What does leave it
 is the loss of the database, after patience.
@@ -6,21 +6,35 @@ is the loss of the database, after patience.
 
 from __future__ import annotations
 
+import time
+import uuid
 from typing import TYPE_CHECKING
 
 import structlog
 from django.db import connection
 
-from engine import definitions, leases, outcomes, ports, publishing, registry, runs, sql
+from engine import (
+    definitions,
+    durations,
+    leases,
+    outcomes,
+    ports,
+    publishing,
+    registry,
+    runs,
+    sql,
+)
+from engine.batches import Batch
 from engine.context import RunningContext
 from engine.errors import CancelledError, ClaimLostError, EffectUnknownError, StepError
 from engine.heartbeat import Watch, heart
-from engine.transitions import claims
+from engine.transitions import claims, completions
+from engine.transitions.completions import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
-    from engine.graph import Graph, Node
     from engine.publishing import ReadyStep
     from engine.registry import StepDeclaration
     from engine.transitions.claims import Claimed
@@ -28,167 +42,201 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def execute(*, step_run_ids: Sequence[int], worker: str) -> int:
-    """Try these StepRuns; return how many were claimed. Ids that are not claimable are no error."""
-    claimed = 0
-    for step_run_id in step_run_ids:
-        # One claim a step: a lease that several steps shared would end with the first of them.
-        for step in leases.claim(step_run_ids=[step_run_id], worker=worker):
-            claimed += 1
-            _run_in_context(step)
-    return claimed
+def execute(
+    *,
+    step_run_ids: Sequence[int],
+    worker: str,
+    queue: str = "",
+    claim: UUID | None = None,
+    again: bool = False,
+) -> int:
+    """Try these StepRuns; return how many were claimed. Ids that are not claimable are no error.
+
+    queue: where they came from; successors of the same one are gone on with here, for a slice of
+    time. claim: the token to hold them under. again: this was tried with the same token before, and
+    what became of it is not known.
+    """
+    token = claim or uuid.uuid4()
+    held = leases.claim(step_run_ids=step_run_ids, worker=worker, claim=token)
+    if again:
+        held = claims.still_open(claim=token, worker=worker)
+    run(held, queue=queue)
+    return len(held)
 
 
-def _run_in_context(step: Claimed) -> None:
-    with structlog.contextvars.bound_contextvars(
-        run_id=str(step.run_id),
-        step=step.key,
-        step_run_id=step.id,
-        attempt=step.attempt,
-        correlation_id=step.correlation_id,
-    ):
-        publishing.publish(_run(step) or [])
+def run(held: Sequence[Claimed], *, queue: str = "") -> None:
+    """Run what this process holds under one claim, and what it goes on with, to the end."""
+    if not held:
+        return
+    batch = Batch(held, queue=queue)
+    while (step := batch.next()) is not None:
+        with structlog.contextvars.bound_contextvars(
+            run_id=str(step.run_id),
+            step=step.key,
+            step_run_id=step.id,
+            attempt=step.attempt,
+            correlation_id=step.correlation_id,
+        ):
+            _Attempt(step, batch).run()
 
 
-def _run(step: Claimed) -> list[ReadyStep] | None:
-    graph = definitions.graph(step.version_id)
-    node = graph.by_key[step.key]
-    declared = registry.steps.get(node.step)
-    limits = registry.limits(kind=step.kind, step=node.step)
-    retry = limits.retry
-    if declared is None and step.kind != "map":
-        error = StepError("step_unknown", f"This worker's code has no step {node.step!r}.")
-        outcomes.fail(step, graph, retry, error)
-        return None
-    watch = Watch(
-        step=step,
-        limits=limits,
-        on_timeout=lambda: outcomes.fail(step, graph, retry, outcomes.timeout(limits.timeout)),
-        on_standstill=lambda: outcomes.fail(
-            step, graph, retry, outcomes.no_progress(limits.progress_within or 0.0)
-        ),
-        on_hard_cancel=lambda: outcomes.cancel(step, "stopped after its grace"),
-    )
-    context = RunningContext(step, watch)
-    heart.begin(watch)
-    try:
-        if step.kind == "map":
-            return _plan(step, graph, node)
-        assert declared is not None  # noqa: S101 - narrowed above; tells the type checker
-        return _body(step, graph, node, declared, context)
-    except CancelledError:
-        heart.finish()
-        context.close(CancelledError())
-        outcomes.cancel(step, "stopped at a checkpoint")
-    except (ClaimLostError, EffectUnknownError) as exc:
-        heart.finish()
-        _let_go(context, exc)
-    except sql.CONNECTION_ERRORS as exc:
-        heart.finish()
-        lost = context.connection_lost or sql.is_connection_lost()
-        _lose(context, exc)
-        if lost:
-            outcomes.hand_back(step, graph)
-        else:
-            outcomes.fail(step, graph, retry, exc)
-    except Exception as exc:  # noqa: BLE001 - whatever a step raises is that step's failure
-        heart.finish()
-        context.close(exc)
-        outcomes.fail(step, graph, retry, exc)
-    except BaseException as exc:
-        # The process is ending. Whoever finds the lost claim must not find an open transaction.
-        heart.finish()
-        context.close(exc)
-        raise
-    finally:
-        heart.finish()
-    return None
+class _Attempt:
+    """One attempt of a held step, from its arguments to what is written of it."""
 
-
-def _body(
-    step: Claimed, graph: Graph, node: Node, declared: StepDeclaration, context: RunningContext
-) -> list[ReadyStep]:
-    arguments = ports.arguments(step, node, declared)
-    with context.guarded_queries():
-        result = declared.function(context, **arguments)
-    value, ref = ports.stored(declared, result)
-    # From here on the outcome is known: no timeout and no hard stop may come between.
-    heart.finish()
-
-    def complete() -> list[ReadyStep] | None:
-        return claims.complete(
+    def __init__(self, step: Claimed, batch: Batch) -> None:
+        self.step = step
+        self.batch = batch
+        self.graph = definitions.graph(step.version_id)
+        self.node = self.graph.by_key[step.key]
+        self.limits = limits = registry.limits(kind=step.kind, step=self.node.step)
+        self.watch = Watch(
             step=step,
+            limits=limits,
+            on_outlast=self._outlasts,
+            on_timeout=lambda: self._fail(outcomes.timeout(limits.timeout)),
+            on_standstill=lambda: self._fail(outcomes.no_progress(limits.progress_within or 0.0)),
+            on_hard_cancel=lambda: self._cancel("stopped after its grace"),
+        )
+        self.context = RunningContext(step, self.watch, batch)
+
+    def run(self) -> None:
+        """Run the step; whatever comes of it is written, or left to whoever has it now."""
+        heart.begin(self.watch)
+        try:
+            self._work()
+        except CancelledError:
+            heart.finish()
+            self.context.close(CancelledError())
+            self._cancel("stopped at a checkpoint")
+        except (ClaimLostError, EffectUnknownError) as exc:
+            heart.finish()
+            self._let_go(exc)
+        except sql.CONNECTION_ERRORS as exc:
+            heart.finish()
+            self._lose(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever a step raises is that step's failure
+            heart.finish()
+            self.context.close(exc)
+            self._fail(exc)
+        except BaseException as exc:
+            # The process is ending. Whoever finds the lost claim must not find an open transaction.
+            heart.finish()
+            self.context.close(exc)
+            raise
+        finally:
+            heart.finish()
+
+    def _work(self) -> None:
+        declared = registry.steps.get(self.node.step)
+        if self.step.kind == "map":
+            self._plan()
+        elif declared is None:
+            raise StepError("step_unknown", f"This worker's code has no step {self.node.step!r}.")
+        else:
+            self._call(declared)
+
+    def _call(self, declared: StepDeclaration) -> None:
+        """Call the step's function and hand on what it returns."""
+        arguments = ports.arguments(self.step, self.node, declared, known=self.batch.results)
+        with self.context.guarded_queries():
+            result = declared.function(self.context, **arguments)
+        value, ref = ports.stored(declared, result)
+        # From here on the outcome is known: no timeout and no hard stop may come between.
+        heart.finish()
+        durations.note(step=self.node.step, seconds=self.watch.ran_seconds)
+        finished = Finished(
+            step=self.step,
             value=value,
             ref=ref,
-            artifacts=context.artifacts.saved,
-            warnings=context.warnings,
-            successors=graph.successors[node.key],
+            began=self.watch.began,
+            ended=time.monotonic(),
+            artifacts=self.context.artifacts.saved,
+            warnings=self.context.warnings,
+            successors=self.graph.successors[self.node.key],
         )
-
-    if context.writing:
-        ready = complete()
-        if ready is None:
+        if not self.context.writing:
+            self.batch.finish(finished)
+            return
+        completion = self.batch.complete([finished])
+        if not completion.done:
             raise ClaimLostError
-        context.close(None)
-        return ready
-    done: list[ReadyStep] | None = outcomes.persistently(step, complete)
-    if done is None:
-        raise ClaimLostError
-    return done
+        self.context.close(None)
+        self.batch.accept(completion)
 
+    def _plan(self) -> None:
+        """Turn a map's planner into its items (one transaction, the run held open meanwhile)."""
+        step = self.step
+        items = ports.items(step, self.node)
+        heart.finish()
 
-def _plan(step: Claimed, graph: Graph, node: Node) -> list[ReadyStep]:
-    """Turn a map's planner into its items (one transaction, the run held open meanwhile)."""
-    items = ports.items(step, node)
-    heart.finish()
-
-    def expand() -> list[ReadyStep] | None:
         def insert() -> list[ReadyStep]:
-            ready = claims.expand(
+            ready = completions.expand(
                 step=step,
                 queue=step.department,
                 items=items,
-                successors=graph.successors[node.key],
+                successors=self.graph.successors[self.node.key],
+                began=self.watch.began,
+                open_ids=[one for one in self.batch.open_ids() if one != step.id],
             )
             if ready is None:
                 raise _NotExpandedError
             return ready
 
-        try:
-            return sql.patiently(insert)
-        except _NotExpandedError:
-            return None
+        def expand() -> list[ReadyStep] | None:
+            try:
+                return sql.patiently(insert)
+            except _NotExpandedError:
+                return None
 
-    planned: list[ReadyStep] | None = outcomes.persistently(step, expand)
-    if planned is None:
-        if outcomes.persistently(step, lambda: claims.held(step=step) is None):
+        def known() -> list[ReadyStep] | None:
+            return [] if claims.succeeded_before(step_run_ids=[step.id], claim=step.claim) else None
+
+        planned: list[ReadyStep] | None = outcomes.persistently(expand, known=known)
+        if planned is not None:
+            publishing.publish(planned)
+            return
+        if outcomes.persistently(lambda: claims.held(step=step) is None):
             raise ClaimLostError
         # The run may have been turned towards its end by somebody who has not asked its steps yet.
         runs.finish_ending(run_id=step.run_id)
-        if outcomes.cancel(step, "the run is being ended"):
-            return []
-        raise ClaimLostError
-    return planned
+        if not self._cancel("the run is being ended"):
+            raise ClaimLostError
+
+    def _outlasts(self) -> bool:
+        """Show the step, which takes longer than a result may wait; False to be asked again."""
+        return self.batch.come_forward(ran_seconds=self.watch.ran_seconds, unless_locked=True)
+
+    def _fail(self, error: BaseException) -> None:
+        ran = self.watch.ran_seconds
+        outcomes.fail(self.step, self.graph, self.limits.retry, error, ran_seconds=ran)
+
+    def _cancel(self, reason: str) -> bool:
+        return outcomes.cancel(self.step, reason, ran_seconds=self.watch.ran_seconds)
+
+    def _let_go(self, error: BaseException) -> None:
+        """Leave a step whose claim is somebody else's now, or given back until somebody answers.
+
+        What this attempt did in the database is rolled back or was never written.
+        """
+        self.context.close(error)
+        if isinstance(error, ClaimLostError):
+            log.warning("late_write_refused")
+        else:
+            log.warning("step_awaiting", reason="effect_unknown")
+
+    def _lose(self, error: BaseException) -> None:
+        """Give the step back when the connection broke under it; else it is the step's failure."""
+        lost = self.context.connection_lost or sql.is_connection_lost()
+        try:
+            self.context.close(error)
+        except sql.CONNECTION_ERRORS:
+            connection.close()
+        if lost:
+            outcomes.hand_back(self.step, self.graph, ran_seconds=self.watch.ran_seconds)
+            self.batch.rejoin()
+        else:
+            self._fail(error)
 
 
 class _NotExpandedError(Exception):
     """Roll the expansion back: the claim is lost or the run is ending."""
-
-
-def _let_go(context: RunningContext, error: BaseException) -> None:
-    """Leave a step whose claim is somebody else's now, or given back until an operator answers.
-
-    What this attempt did in the database is rolled back or was never written.
-    """
-    context.close(error)
-    if isinstance(error, ClaimLostError):
-        log.warning("late_write_refused")
-    else:
-        log.warning("step_awaiting", reason="effect_unknown")
-
-
-def _lose(context: RunningContext, error: BaseException) -> None:
-    try:
-        context.close(error)
-    except sql.CONNECTION_ERRORS:
-        connection.close()

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from engine import leases, sql
+from engine.batches import SHOW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: How often the thread looks at the clock while a step runs, in seconds.
 TICK_SECONDS = 0.25
+#: Shortest pause between two looks, in seconds.
+LEAST_SECONDS = 0.02
 #: Leases are renewed this many times in their life.
 BEATS_PER_LEASE = 3
 
@@ -41,6 +44,7 @@ class Watch:
         *,
         step: Claimed,
         limits: Limits,
+        on_outlast: Callable[[], bool],
         on_timeout: Callable[[], object],
         on_standstill: Callable[[], object],
         on_hard_cancel: Callable[[], object],
@@ -48,6 +52,9 @@ class Watch:
         now = time.monotonic()
         self.step = step
         self.limits = limits
+        self.began = now
+        #: When the step is to be shown as running; None once it is.
+        self.show_at: float | None = now + SHOW_SECONDS
         self.deadline = now + limits.timeout
         #: When the step last gave a sign of progress, and what it said: (done, total).
         self.progress_at = now
@@ -57,9 +64,15 @@ class Watch:
         self.lost = False
         #: When a process whose step lost its claim is ended, should the step not have stopped.
         self.ends_at = self.deadline
+        self.on_outlast = on_outlast
         self.on_timeout = on_timeout
         self.on_standstill = on_standstill
         self.on_hard_cancel = on_hard_cancel
+
+    @property
+    def ran_seconds(self) -> float:
+        """Return for how long the step has been running."""
+        return time.monotonic() - self.began
 
     @property
     def patience(self) -> float | None:
@@ -107,6 +120,7 @@ class Heartbeat:
     def _beat_forever(self) -> None:
         while True:
             self._busy.wait()
+            wait = TICK_SECONDS
             with self._lock:
                 watch = self._watch
                 if watch is not None:
@@ -118,10 +132,14 @@ class Heartbeat:
                             connection.close()
                     except Exception:
                         log.exception("heartbeat_failed", step_run_id=watch.step.id)
-            time.sleep(TICK_SECONDS)
+                    if watch.show_at is not None:
+                        # A step that began since the last look is not shown later for it.
+                        wait = min(max(watch.show_at - time.monotonic(), LEAST_SECONDS), wait)
+            time.sleep(wait)
 
     def _beat(self, watch: Watch) -> None:
         now = time.monotonic()
+        self._show(watch, now)
         if now >= watch.next_beat and not watch.lost:
             cancel = leases.renew(
                 step=watch.step,
@@ -152,6 +170,12 @@ class Heartbeat:
             self._stop(watch, watch.on_standstill, reason="no_progress")
         elif watch.cancel_since and now >= watch.cancel_since + settings.CANCEL_GRACE_SECONDS:
             self._stop(watch, watch.on_hard_cancel, reason="cancelled")
+
+    @staticmethod
+    def _show(watch: Watch, now: float) -> None:
+        """Let a step that outlasts SHOW_SECONDS come forward; try again when it could not."""
+        if watch.show_at is not None and now >= watch.show_at:
+            watch.show_at = None if watch.on_outlast() else now + TICK_SECONDS
 
     def _stop(self, watch: Watch, verdict: Callable[[], object], *, reason: str) -> None:
         verdict()

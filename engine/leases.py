@@ -22,6 +22,7 @@ from engine.transitions import claims, dispatch, failures
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from engine.graph import Graph
     from engine.transitions.claims import Claimed
@@ -37,19 +38,22 @@ EXPIRED = """
 SELECT claim FROM engine_lease WHERE expires_at < clock_timestamp()
 ORDER BY expires_at LIMIT %(limit)s
 """
-# Repair: a running row without a lease must not exist; should it, nobody works on it.
+# Repair: a held row without a lease must not exist; should it, nobody works on it.
 UNLEASED = """
 SELECT DISTINCT s.claim FROM engine_steprun s
-WHERE s.state = 'running' AND NOT EXISTS (SELECT 1 FROM engine_lease l WHERE l.claim = s.claim)
+WHERE s.state IN ('queued', 'running') AND s.claim IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM engine_lease l WHERE l.claim = s.claim)
 LIMIT %(limit)s
 """
 GRACE = """
 UPDATE engine_lease
 SET expires_at = GREATEST(expires_at, clock_timestamp() + make_interval(secs => %(seconds)s))
 """
+# What it went on with is in no message. A name may come again (a container's first pid): a claim
+# that is younger than the death is another process'.
 CLAIMS_OF_WORKER = """
-SELECT DISTINCT claim FROM engine_steprun
-WHERE id = ANY(%(ids)s) AND state = 'running' AND worker = %(worker)s
+SELECT claim FROM engine_lease
+WHERE worker = %(worker)s AND claimed_at < clock_timestamp() - make_interval(secs => %(ago)s)
 """
 TOO_LONG = """
 SELECT s.queue, array_agg(s.id) AS ids FROM (
@@ -68,11 +72,11 @@ TOO_LONG_LIMIT = 5000
 log = structlog.get_logger(__name__)
 
 
-def claim(*, step_run_ids: Sequence[int], worker: str) -> list[Claimed]:
-    """Take what is claimable of these StepRuns under one fresh claim (a random fencing token)."""
+def claim(*, step_run_ids: Sequence[int], worker: str, claim: UUID | None = None) -> list[Claimed]:
+    """Take what is claimable of these StepRuns under one claim, a fresh random fencing token."""
     return claims.claim(
         step_run_ids=step_run_ids,
-        claim=uuid.uuid4(),
+        claim=claim or uuid.uuid4(),
         worker=worker,
         lease_seconds=settings.LEASE_SECONDS,
     )
@@ -94,7 +98,7 @@ def renew(
     late = settings.LEASE_SECONDS
     return claims.renew(
         claim=step.claim,
-        step_run_ids=[step.id],
+        step_run_id=step.id,
         lease_seconds=settings.LEASE_SECONDS,
         attempt_seconds=None if attempt_seconds is None else attempt_seconds + GRACE_SECONDS,
         patience_seconds=None if patience_seconds is None else patience_seconds + late,
@@ -113,13 +117,15 @@ def reap(*, limit: int) -> int:
     )
 
 
-def worker_lost(*, step_run_ids: Sequence[int], worker: str, blame: bool = True) -> int:
-    """End the claims of a worker process known to be dead, without waiting for the lease.
+def worker_lost(
+    *, step_run_ids: Sequence[int], worker: str, blame: bool = True, ago_seconds: float = 0.0
+) -> int:
+    """End the claims of a worker process that died so long ago, without waiting for the lease.
 
     What it had not begun of these is made ready at once: its message died with it. Without
     `blame` the process was ended by its own shutdown, which counts as no crash of the step.
     """
-    found = sql.rows(CLAIMS_OF_WORKER, {"ids": list(step_run_ids), "worker": worker})
+    found = sql.rows(CLAIMS_OF_WORKER, {"worker": worker, "ago": ago_seconds})
     ended = sum(_crashed(row.claim, expired=False, blame=blame) for row in found)
     return ended + hand_back(step_run_ids=step_run_ids, reason=ReleaseReason.WORKER_LOST)
 
@@ -179,21 +185,22 @@ def _crashed(claim: Any, *, expired: bool, blame: bool = True) -> int:
 
 
 def _end_claim(claim: Any, *, expired: bool, blame: bool) -> int:
-    lease = None
-    if expired:
-        lease = failures.expire_lease(claim=claim)
-        if lease is None:
-            return 0
-    running = failures.running_of(claims=[claim])
-    failures.drop_lease(claim=claim)
+    lease = failures.expire_lease(claim=claim) if expired else failures.drop_lease(claim=claim)
+    if lease is None and expired:
+        return 0
+    # Without a lease, or with one of a worker that names no steps, the rows are searched for.
+    ids = lease.step_run_ids if lease is not None and lease.step_run_ids else None
+    running = failures.running_of(claim=claim, step_run_ids=ids)
     for row in running:
         graph = definitions.graph(row.version_id)
-        if lease is not None and lease.overran:
+        if expired and lease is not None and lease.overran:
             ending = _overran(row, graph, lease.deadline_at)
         else:
             ending = _crash(row) if blame else STOPPED
         _end_attempt(row, claim, graph, ending)
-    return len(running) + failures.release_unstarted(claim=claim)
+    # Which of several ended its worker is not known: each runs alone, and only then is blamed.
+    unstarted = failures.release_unstarted(claim=claim, step_run_ids=ids, alone=blame)
+    return len(running) + unstarted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

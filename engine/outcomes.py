@@ -30,13 +30,16 @@ MAX_CODE, MAX_MESSAGE = 100, 2000
 log = structlog.get_logger(__name__)
 
 
-def fail(step: Claimed, graph: Graph, retry: Retry, error: BaseException) -> None:
-    """Record a failure: backoff while attempts are left, else a dead letter."""
+def fail(
+    step: Claimed, graph: Graph, retry: Retry, error: BaseException, *, ran_seconds: float
+) -> None:
+    """Record a failure after `ran_seconds`: backoff while attempts are left, else a dead letter."""
     code, message, permanent = _described(error)
     if permanent or step.failures + 1 >= retry.attempts:
         fail_run = graph.on_dead == OnDead.FAIL
         recorded = _until_recorded(
             step,
+            ran_seconds,
             lambda: failures.bury(
                 step_run_id=step.id, claim=step.claim, code=code, message=message, fail_run=fail_run
             ),
@@ -49,6 +52,7 @@ def fail(step: Claimed, graph: Graph, retry: Retry, error: BaseException) -> Non
     delay = retry.delay(failures=step.failures + 1, random=random.SystemRandom())
     recorded = _until_recorded(
         step,
+        ran_seconds,
         lambda: failures.retry(
             step_run_id=step.id, claim=step.claim, code=code, message=message, delay_seconds=delay
         ),
@@ -85,7 +89,7 @@ def _described(error: BaseException) -> tuple[str, str, bool]:
     return "unexpected_error", f"The step raised {type(error).__name__}.", False
 
 
-def _until_recorded(step: Claimed, record: Callable[[], bool]) -> bool:
+def _until_recorded(step: Claimed, ran_seconds: float, record: Callable[[], bool]) -> bool:
     """Write a failure; when a cancel came first, the step ends as cancelled instead.
 
     Returns whether the failure stands; not when its answer was lost, the manager goes on then.
@@ -93,29 +97,40 @@ def _until_recorded(step: Claimed, record: Callable[[], bool]) -> bool:
 
     def write() -> bool:
         with transaction.atomic():
-            return record()
+            claims.show(step=step, ran_seconds=ran_seconds)
+            if not record():
+                transaction.set_rollback(True)
+                return False
+            return True
 
-    if persistently(step, write):
+    if persistently(write):
         return True
-    if cancel(step, "failed while being cancelled"):
+    if cancel(step, "failed while being cancelled", ran_seconds=ran_seconds):
         return False
     # Either this very claim had committed its result, or somebody else has the step now.
-    if not persistently(step, lambda: claims.succeeded_before(step=step)):
+    if not persistently(lambda: claims.succeeded_before(step_run_ids=[step.id], claim=step.claim)):
         log.warning("late_write_refused")
     return False
 
 
-def cancel(step: Claimed, reason: str) -> bool:
+def cancel(step: Claimed, reason: str, *, ran_seconds: float) -> bool:
     """End a held step of which a cancel is wanted; False when none is wanted or it is not held."""
-    ended = persistently(
-        step, lambda: failures.cancel(step_run_id=step.id, claim=step.claim, reason=reason)
-    )
+
+    def write() -> bool:
+        with transaction.atomic():
+            claims.show(step=step, ran_seconds=ran_seconds)
+            if not failures.cancel(step_run_id=step.id, claim=step.claim, reason=reason):
+                transaction.set_rollback(True)
+                return False
+            return True
+
+    ended = persistently(write)
     if ended:
         runs.finish_ending(run_id=step.run_id)
     return bool(ended)
 
 
-def hand_back(step: Claimed, graph: Graph) -> None:
+def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float) -> None:
     """Give a step back whose database went away under it: no attempt of its own is lost.
 
     Counted like a lost worker, so that a step which itself makes the server drop the connection
@@ -126,6 +141,7 @@ def hand_back(step: Claimed, graph: Graph) -> None:
         fail_run = graph.on_dead == OnDead.FAIL
         _until_recorded(
             step,
+            ran_seconds,
             lambda: failures.bury(
                 step_run_id=step.id,
                 claim=step.claim,
@@ -139,6 +155,7 @@ def hand_back(step: Claimed, graph: Graph) -> None:
         return
     _until_recorded(
         step,
+        ran_seconds,
         lambda: failures.retry(
             step_run_id=step.id,
             claim=step.claim,
@@ -151,19 +168,22 @@ def hand_back(step: Claimed, graph: Graph) -> None:
     )
 
 
-def persistently(step: Claimed, write: Callable[[], Any]) -> Any:
+def persistently(
+    write: Callable[[], Any], *, known: Callable[[], Any | None] = lambda: None
+) -> Any:
     """Write an outcome although the database may be restarting (crash points 12 and 18).
 
-    An answer lost on the way is asked for afterwards: this very claim may have committed. After
-    COMMIT_PATIENCE_SECONDS the lease mechanism takes over and the error leaves.
+    known: asked before a further try, because the answer to the one before may have been lost:
+    what it returns is that answer, None when nothing was written. After COMMIT_PATIENCE_SECONDS the
+    lease mechanism takes over and the error leaves.
     """
     give_up = time.monotonic() + settings.COMMIT_PATIENCE_SECONDS
     wait = FIRST_WAIT_SECONDS
     unsure = False
     while True:
         try:
-            if unsure and claims.succeeded_before(step=step):
-                return []
+            if unsure and (found := known()) is not None:
+                return found
             return write()
         except sql.LOCK_ERRORS:
             if time.monotonic() > give_up:

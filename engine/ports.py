@@ -15,6 +15,9 @@ from engine.graph import UNMAPPED
 from engine.values import follow, holds_nul, loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
     from engine.graph import Binding, Node
     from engine.registry import StepDeclaration
     from engine.transitions.claims import Claimed
@@ -31,9 +34,18 @@ ORDER BY 2
 MAX_ITEMS = 100_000
 
 
-def arguments(step: Claimed, node: Node, declared: StepDeclaration) -> dict[str, Any]:
-    """Return the validated arguments of a claimed step; StepError names one that does not fit."""
-    outputs, item = _outputs(step, node)
+def arguments(
+    step: Claimed,
+    node: Node,
+    declared: StepDeclaration,
+    *,
+    known: Mapping[tuple[UUID, str], str] | None = None,
+) -> dict[str, Any]:
+    """Return the validated arguments of a claimed step; StepError names one that does not fit.
+
+    known: results by run and key, as JSON, that need not be read again.
+    """
+    outputs, item = _outputs(step, node, known or {})
     plain = {name: _value(binding, step, outputs) for name, binding in node.args.items()}
     plain.update(item)
     found = {}
@@ -50,9 +62,9 @@ def arguments(step: Claimed, node: Node, declared: StepDeclaration) -> dict[str,
     return found
 
 
-def items(step: Claimed, node: Node) -> list[dict[str, Any]]:
-    """Zip the lists a node is mapped over into one {parameter: value} per item."""
-    outputs, _ = _outputs(step, node)
+def items(step: Claimed, node: Node) -> list[str]:
+    """Zip the lists a node is mapped over into one {parameter: value} per item, as JSON."""
+    outputs, _ = _outputs(step, node, {})
     lists = {name: _value(binding, step, outputs) for name, binding in node.over.items()}
     for name, values in lists.items():
         if not isinstance(values, list):
@@ -66,11 +78,11 @@ def items(step: Claimed, node: Node) -> list[dict[str, Any]]:
     if size > MAX_ITEMS:
         message = f"{node.key}: {size} items; a map takes at most {MAX_ITEMS}."
         raise StepError("map_too_wide", message, permanent=True)
-    return [{name: values[n] for name, values in lists.items()} for n in range(size)]
+    return [json.dumps({name: values[n] for name, values in lists.items()}) for n in range(size)]
 
 
-def stored(declared: StepDeclaration, result: Any) -> tuple[Any, dict[str, Any] | None]:
-    """Return the result as JSON value, or as the reference of its content when it is large."""
+def stored(declared: StepDeclaration, result: Any) -> tuple[str | None, dict[str, Any] | None]:
+    """Return the result as JSON text, or as the reference of its content when it is large."""
     try:
         checked = declared.result_adapter.validate_python(result)
         encoded = declared.result_adapter.dump_json(checked)
@@ -82,19 +94,22 @@ def stored(declared: StepDeclaration, result: Any) -> tuple[Any, dict[str, Any] 
         ) from exc
     if b"null" in encoded:
         _refuse_infinite(declared, checked)
-    if holds_nul(encoded.decode()):
+    text: str = encoded.decode()
+    if holds_nul(text):
         raise StepError(
             "result_invalid", f"{declared.name} returned a NUL character.", permanent=True
         )
     if len(encoded) <= settings.INLINE_VALUE_BYTES:
-        return json.loads(encoded), None
+        return text, None
     ref = artifacts.put(
         name=f"{declared.name}.json", content=encoded, media_type="application/json"
     )
     return None, ref.model_dump()
 
 
-def _outputs(step: Claimed, node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
+def _outputs(
+    step: Claimed, node: Node, known: Mapping[tuple[UUID, str], str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the outputs it takes by key (lists for mapped parents) and the item of a map.
 
     A planner takes the lists to map over, an item only what is the same for all: were it to read
@@ -104,6 +119,8 @@ def _outputs(step: Claimed, node: Node) -> tuple[dict[str, Any], dict[str, Any]]
     keys = list(dict.fromkeys(b.key for b in taken.values() if b.source == "node"))
     if not keys and step.map_index == UNMAPPED:
         return {}, {}
+    if step.map_index == UNMAPPED and all((step.run_id, key) in known for key in keys):
+        return {key: json.loads(known[step.run_id, key]) for key in keys}, {}
     found = sql.rows(INPUTS, {"run": step.run_id, "keys": keys, "id": step.id})
     graph = definitions.graph(step.version_id)
     outputs: dict[str, Any] = {key: [] if graph.by_key[key].mapped else None for key in keys}

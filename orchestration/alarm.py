@@ -136,18 +136,16 @@ class Alarm:
 
         The pool of connections may be locked by what this signal has interrupted.
         """
-        from orchestration import streams  # noqa: PLC0415 - settings must be ready first
+        from orchestration import presence, streams  # noqa: PLC0415 - settings must be ready first
 
-        hints = [
-            lost_worker_hint(request, blame=blame)
-            for request in list(state.active_requests)
-            if request.worker_pid
-        ]
-        if hints:
+        lost = [request for request in list(state.active_requests) if request.worker_pid]
+        if lost:
             with (
                 contextlib.suppress(*streams.AWAY, redis.RedisError),
                 streams.lone_client() as client,
             ):
+                at = presence.clock(client)
+                hints = [lost_worker_hint(request, blame=blame, at=at) for request in lost]
                 client.rpush(streams.WORKERS_LOST, *(json.dumps(hint) for hint in hints))
 
 

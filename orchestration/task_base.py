@@ -14,7 +14,7 @@ from celery import Task
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 
-from orchestration import connections, streams
+from orchestration import connections, presence, streams
 
 log = get_logger(__name__)
 
@@ -44,16 +44,16 @@ class EngineRequest(Request):
         return super().on_failure(exc_info, *args, **kwargs)
 
     def _tell_reaper(self) -> None:
-        hint = lost_worker_hint(self, blame=True)
         try:
             # This is the event loop of the parent: half a second, then the lease has to do.
             client = streams.client(reply_seconds=streams.QUICK_SECONDS)
+            hint = lost_worker_hint(self, blame=True, at=presence.clock(client))
             with client.pipeline(transaction=False) as pipe:
                 pipe.rpush(streams.WORKERS_LOST, json.dumps(hint))
                 pipe.ltrim(streams.WORKERS_LOST, -MAX_HINTS, -1)
                 pipe.execute()
         except Exception:  # noqa: BLE001 - a hint must never disturb the worker
-            log.warning("could not report the loss of worker %s", hint["worker"])
+            log.warning("could not report the loss of worker process %s", self.worker_pid)
 
 
 class EngineTask(Task):  # type: ignore[type-arg] # generic in its stubs only
@@ -83,10 +83,14 @@ def worker_name(hostname: str, pid: int) -> str:
     return f"{hostname}/{pid}"
 
 
-def lost_worker_hint(request: Request, *, blame: bool) -> dict[str, Any]:
-    """Return what the reaper reads about a child that is gone; `blame` the step it ran, or not."""
+def lost_worker_hint(request: Request, *, blame: bool, at: float) -> dict[str, Any]:
+    """Return what the reaper reads about a child that is gone since `at` (the clock of Redis).
+
+    blame: whether the step it ran may have been the cause.
+    """
     return {
         "worker": worker_name(request.hostname, int(request.worker_pid or 0)),
         "step_run_ids": request.kwargs.get("step_run_ids", []),
         "blame": blame,
+        "at": at,
     }

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from engine.graph import UNMAPPED
 from engine.models.definitions import AutomationVersion
@@ -124,6 +126,9 @@ class StepRun(models.Model):
     crashes = models.SmallIntegerField(default=0, help_text="Workers lost since the last requeue")
     claim = models.UUIDField(null=True, blank=True)
     worker = models.CharField(max_length=255, blank=True, default="")
+    #: A worker that held it beside others was lost: it is sent and claimed by itself from now on,
+    #: so that the next loss can be told to be its own.
+    alone = models.BooleanField(default=False, db_default=False)
     next_at = models.DateTimeField(null=True, blank=True, help_text="Not before: retry backoff")
     cancel_requested = models.BooleanField(default=False)
     error_code = models.CharField(max_length=100, blank=True, default="")
@@ -191,6 +196,10 @@ class Lease(models.Model):
     claim = models.UUIDField(primary_key=True)
     worker = models.CharField(max_length=255)
     expires_at = models.DateTimeField()
+    claimed_at = models.DateTimeField(db_default=Now())
+    #: The StepRuns under the claim, and perhaps some that have left it: the way from a lost claim
+    #: to its rows. Empty in leases of workers that do not write it.
+    step_run_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
     #: No renewal reaches beyond this: a step that hangs beside a live heartbeat ends all the same.
     deadline_at = models.DateTimeField(null=True, blank=True)
 

@@ -100,6 +100,9 @@ def _server_options(answer_seconds: float) -> str:
     patience = {
         "statement_timeout": int(max(answer_seconds - SERVER_LEAD_SECONDS, 1.0) * 1000),
         "idle_in_transaction_session_timeout": SILENT_TRANSACTION_SECONDS * 1000,
+        # The prepared statements are all lookups: to plan them anew for each value costs as much as
+        # they do, and on large tables `auto` would go on doing it (engine/README.md, "Decisions").
+        "plan_cache_mode": "force_generic_plan",
         # A client whose machine is gone: the server's default is two hours. No effect on a socket.
         "tcp_keepalives_idle": 10,
         "tcp_keepalives_interval": 5,

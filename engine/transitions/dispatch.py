@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Steps that were sent before and came back are sent first by age; priority above all.
 TAKE = """
-SELECT s.id, s.queue FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
+SELECT s.id, s.queue, s.alone FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
 WHERE s.lane = %(lane)s AND s.state = 'ready' AND NOT s.cancel_requested
   AND r.state IN ('pending', 'running', 'blocked')
 ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s
@@ -55,7 +55,8 @@ FROM mine WHERE s.id = mine.id
 
 def take(*, lane: str, limit: int) -> list[ReadyStep]:
     """Lock the next ready rows of a lane until the transaction ends."""
-    return [ReadyStep(row.id, row.queue) for row in sql.rows(TAKE, {"lane": lane, "limit": limit})]
+    found = sql.rows(TAKE, {"lane": lane, "limit": limit})
+    return [ReadyStep(row.id, row.queue, alone=row.alone) for row in found]
 
 
 def queue(*, steps: Sequence[ReadyStep]) -> int:

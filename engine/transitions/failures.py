@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-# Only with the row it ends: a step that a cancel overtook is still held, until CANCEL ends it.
-_RELEASED = "released AS (DELETE FROM engine_lease l USING {ended} WHERE l.claim = %(claim)s)"
+# Only with the row it ends (a step that a cancel overtook is still held, until CANCEL ends it), and
+# only when nothing else is held under the claim.
+_RELEASED = """released AS (
+    DELETE FROM engine_lease l USING {ended} e
+    WHERE l.claim = %(claim)s AND NOT EXISTS (SELECT 1 FROM engine_steprun o
+        WHERE o.id = ANY(l.step_run_ids) AND o.id <> e.id AND o.claim = l.claim
+          AND o.state IN ('queued', 'running')))"""
 
 RETRY = f"""
 WITH failed AS (
@@ -97,19 +102,31 @@ FROM ended
 # the grace after an outage goes beyond the deadline and says nothing of a holder that was lost.
 EXPIRE = """
 DELETE FROM engine_lease WHERE claim = %(claim)s AND expires_at < clock_timestamp()
-RETURNING deadline_at, COALESCE(deadline_at = expires_at, false) AS overran
+RETURNING step_run_ids, deadline_at, COALESCE(deadline_at = expires_at, false) AS overran
 """
-UNLEASE = "DELETE FROM engine_lease WHERE claim = %(claim)s"
+UNLEASE = "DELETE FROM engine_lease WHERE claim = %(claim)s RETURNING step_run_ids"
 
 UNSTARTED = """
-WITH back AS (
-    UPDATE engine_steprun
-    SET state = 'ready', claim = NULL, ready_at = clock_timestamp(), dispatches = 0
-    WHERE claim = %(claim)s AND state = 'queued'
-    RETURNING id, run_id, attempt)
+WITH mine AS (
+    SELECT s.id FROM engine_steprun s
+    WHERE {which} s.claim = %(claim)s AND s.state = 'queued'
+    ORDER BY s.id DESC FOR NO KEY UPDATE),
+back AS (
+    UPDATE engine_steprun s
+    SET state = 'ready', claim = NULL, ready_at = clock_timestamp(), dispatches = 0,
+        alone = s.alone OR %(alone)s
+    FROM mine m WHERE s.id = m.id
+    RETURNING s.id, s.run_id, s.attempt)
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
-SELECT run_id, id, 'step.released', attempt, '', '{"reason": "worker_lost"}', clock_timestamp()
+SELECT run_id, id, 'step.released', attempt, '', '{{"reason": "worker_lost"}}', clock_timestamp()
 FROM back
+"""
+RUNNING = """
+SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.crashes, s.failures,
+    s.cancel_requested, s.started_at, r.version_id
+FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
+WHERE {which} s.claim = %(claim)s AND s.state = 'running'
+ORDER BY s.id DESC FOR NO KEY UPDATE OF s
 """
 
 
@@ -176,23 +193,29 @@ def expire_lease(*, claim: UUID) -> Any | None:
     return found[0] if found else None
 
 
-def drop_lease(*, claim: UUID) -> None:
-    """Take the lease of a holder known to be dead."""
-    sql.count(UNLEASE, {"claim": claim})
+def drop_lease(*, claim: UUID) -> Any | None:
+    """Take the lease of a holder known to be dead; None when there is none."""
+    found = sql.rows(UNLEASE, {"claim": claim})
+    return found[0] if found else None
 
 
-def release_unstarted(*, claim: UUID) -> int:
-    """Give back the members of a lost claim that had not begun."""
-    return sql.count(UNSTARTED, {"claim": claim})
+def release_unstarted(*, claim: UUID, step_run_ids: Sequence[int] | None, alone: bool) -> int:
+    """Give back the members of a lost claim that are not known to have begun.
+
+    step_run_ids: where to look, None for everywhere. alone: each is claimed by itself from now on.
+    """
+    statement = UNSTARTED.format(which=_among(step_run_ids))
+    return sql.count(statement, {"claim": claim, "ids": step_run_ids, "alone": alone})
 
 
-def running_of(*, claims: Sequence[UUID]) -> list[Any]:
-    """Return the running rows under these claims, highest id first, locked for their end."""
-    return sql.rows(
-        "SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.crashes, s.failures,"
-        " s.cancel_requested, s.started_at, r.version_id"
-        " FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id"
-        " WHERE s.claim = ANY(%(claims)s) AND s.state = 'running'"
-        " ORDER BY s.id DESC FOR NO KEY UPDATE OF s",
-        {"claims": list(claims)},
-    )
+def running_of(*, claim: UUID, step_run_ids: Sequence[int] | None) -> list[Any]:
+    """Return the running rows under the claim, highest id first, locked for their end."""
+    statement = RUNNING.format(which=_among(step_run_ids))
+    return sql.rows(statement, {"claim": claim, "ids": step_run_ids})
+
+
+def _among(step_run_ids: Sequence[int] | None) -> str:
+    """Return the condition that spares the search; without ids the rows in flight are read."""
+    if step_run_ids is None:
+        return "s.state IN ('queued', 'running') AND"
+    return "s.id = ANY(%(ids)s) AND"

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from engine import leases
-from orchestration import streams
+from orchestration import presence, streams
 from orchestration.manager import outages
 from orchestration.manager.loop import Loop
 from orchestration.manager.lost_messages import LostMessages
@@ -76,19 +76,32 @@ class Reaper(Loop):
     def _believe_hints(self) -> int:
         """End the claims of workers whose parents say that they died."""
         raw: Any = streams.client().lpop(streams.WORKERS_LOST, HINTS)
+        now = presence.clock(streams.client()) if raw else 0.0
         for item in raw or []:
             hint = parse_hint(item)
             if hint is not None:
-                self.guarded(partial(leases.worker_lost, **hint._asdict()))
+                self.guarded(
+                    partial(
+                        leases.worker_lost,
+                        step_run_ids=hint.step_run_ids,
+                        worker=hint.worker,
+                        blame=hint.blame,
+                        ago_seconds=max(0.0, now - hint.at) if hint.at else 0.0,
+                    )
+                )
         return len(raw or [])
 
 
 class Hint(NamedTuple):
-    """A worker process that is gone, the StepRuns of its message, and whether they are to blame."""
+    """A worker process that is gone, the StepRuns of its message, and whether they are to blame.
+
+    `at`: since when, on the clock of Redis; 0 from workers that do not say.
+    """
 
     worker: str
     step_run_ids: list[int]
     blame: bool
+    at: float = 0.0
 
 
 def parse_hint(raw: bytes) -> Hint | None:
@@ -96,6 +109,7 @@ def parse_hint(raw: bytes) -> Hint | None:
     try:
         found = cast("dict[str, Any]", json.loads(raw))
         ids = [int(item) for item in found["step_run_ids"]]
-        return Hint(str(found["worker"]), ids, bool(found.get("blame", True)))
+        blame, at = bool(found.get("blame", True)), float(found.get("at", 0.0))
+        return Hint(str(found["worker"]), ids, blame, at)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

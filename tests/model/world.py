@@ -151,7 +151,7 @@ class World:
         before = self.digest() if lost else None
         Script.outcome = outcome
         with suppress(KilledError):
-            publishing.publish(execution._run(step) or [])
+            execution.run([step])
         if step.kind == "map" and not lost:
             items = StepRun.objects.filter(run_id=step.run_id, key=step.key, map_index__gte=0)
             self.seen[f"map of {items.count()}"] += 1

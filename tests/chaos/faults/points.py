@@ -138,13 +138,19 @@ def _of_step(*, step: Any, **_rest: Any) -> dict[str, Any]:
     return {"run_id": step.run_id, "key": step.key}
 
 
+def _of_group(*, finished: Any, sticky: Any = None, **_rest: Any) -> dict[str, Any]:
+    last = finished[-1].step
+    size, goes_on = len(finished), bool(sticky)
+    return {"run_id": last.run_id, "key": last.key, "size": size, "sticky": goes_on}
+
+
 def _of_claimed(found: Any) -> dict[str, Any]:
     return {"run_id": found[0].run_id, "key": found[0].key}
 
 
 def _install() -> None:
     from engine import context, lanes, leases, publishing, runs  # noqa: PLC0415 - models are ready
-    from engine.transitions import claims, dispatch  # noqa: PLC0415 - same
+    from engine.transitions import claims, completions, dispatch  # noqa: PLC0415 - same
     from engine.transitions import runs as run_moves  # noqa: PLC0415 - same
     from orchestration import streams  # noqa: PLC0415 - same
 
@@ -155,13 +161,13 @@ def _install() -> None:
     _before(dispatch, "queue", "after_dispatch_send_before_commit")
     _after(claims, "claim", "after_claim", _of_claimed)
     _around_commit(
-        claims,
+        completions,
         "complete",
         before="before_complete_commit",
         after="after_complete_commit",
-        facts=_of_step,
+        facts=_of_group,
     )
-    _around_commit(claims, "expand", before="in_expand", after="after_expand", facts=_of_step)
+    _around_commit(completions, "expand", before="in_expand", after="after_expand", facts=_of_step)
     _after(streams, "read_new", "events_after_read")
     _before(streams, "acknowledge", "events_before_ack", lambda ids: {"any": bool(ids)})
 

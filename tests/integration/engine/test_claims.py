@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from django.db import connection, connections
 from django.utils import timezone
 
-from engine import definitions, execution, leases, runs, why
+from engine import execution, leases, runs, why
 from engine.models import DeadLetter, Lease, Run, StepRun
 from engine.transitions import claims, dispatch, failures
+from tests.held import complete
 from tests.integration.engine.test_runs import settle, start, state, states
 
 
@@ -49,10 +50,7 @@ def test_zombie__its_late_result_is_refused(line, ledger):
     Lease.objects.update(expires_at="2000-01-01T00:00:00Z")
     assert leases.reap(limit=10) == 1
     assert leases.renew(step=zombie) is None
-    refused = claims.complete(
-        step=zombie, value=1, ref=None, artifacts=[], warnings=[], successors=["total"]
-    )
-    assert refused is None
+    assert not complete(zombie, successors=["total"]).done
     assert StepRun.objects.get(pk=item.id).state == "retry_wait"
     assert StepRun.objects.get(run_id=run_id, key="total").pending == 1
     settle(line, run_id, "succeeded")
@@ -66,7 +64,7 @@ def test_zombie__does_not_end_the_run_of_the_map_it_comes_back_with(line):
     runs.cancel(run_id=run_id, actor="ann")
     Lease.objects.update(expires_at="2000-01-01T00:00:00Z")
     assert leases.reap(limit=10) == 1
-    execution._run(zombie)
+    execution.run([zombie])
     assert state(run_id) == "cancelling", "the manager ends it, in its own time"
     runs.finish_cancelling(limit=10)
     assert state(run_id) == "cancelled"
@@ -173,8 +171,7 @@ def test_map__refuses_to_add_items_to_an_ending_run(line):
     execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     (planner,) = leases.claim(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     runs.cancel(run_id=run_id, actor="ann")
-    graph = definitions.graph(planner.version_id)
-    assert execution._plan(planner, graph, graph.by_key["square"]) == []
+    execution.run([planner])
     assert states(run_id) == {"numbers": "succeeded", "square": "cancelled", "total": "cancelled"}
     assert Run.objects.get(pk=run_id).state == "cancelled"
 
@@ -182,11 +179,8 @@ def test_map__refuses_to_add_items_to_an_ending_run(line):
 def test_complete__an_answer_lost_on_the_way_is_found_again(line):
     start("lab.squares", count=1)
     (held,) = leases.claim(step_run_ids=[line.messages[0].id], worker="w/1")
-    done = claims.complete(
-        step=held, value=[1], ref=None, artifacts=[], warnings=[], successors=["square"]
-    )
-    assert done is not None
-    assert claims.succeeded_before(step=held)
+    assert complete(held, value=[1], successors=["square"]).done == {held.id}
+    assert claims.succeeded_before(step_run_ids=[held.id], claim=held.claim) == {held.id}
 
 
 def test_broker_lost__a_backlog_is_handed_back_in_statements_of_bounded_size(line, monkeypatch):

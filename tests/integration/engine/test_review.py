@@ -26,46 +26,23 @@ from engine import (
     selectors,
     sql,
 )
-from engine.authoring import Retry, StepError, automation, step
+from engine.authoring import Retry, StepError
 from engine.errors import GraphInvalidError, InputInvalidError, StateConflictError
 from engine.models import DeadLetter, Lease, Run, StepRun
 from engine.policies import Limits
-from engine.transitions import claims, failures
+from engine.transitions import failures
 from engine.transitions import runs as moves
 from tests.catalog.lab import _dsn, note_in_ledger
+from tests.declared import declared
 from tests.eventually import eventually
+from tests.held import complete
 from tests.integration.engine.test_runs import settle, start, state, states
-
-ONCE = Retry(attempts=1)
-
-
-class Wanted(BaseModel):
-    """What a test asks its steps to do."""
-
-    words: list[str] = []
-    flag: str = ""
 
 
 class Aliased(BaseModel):
     """A model that is spelled otherwise outside."""
 
     total_sum: int = Field(alias="totalSum")
-
-
-@pytest.fixture
-def shop(monkeypatch):
-    """A registry that this test may add to, and a declarer of single steps."""
-    monkeypatch.setattr(registry, "steps", dict(registry.steps))
-    monkeypatch.setattr(registry, "automations", dict(registry.automations))
-
-    def declare(name, function, *, retry=ONCE, **values):
-        return step(retry=retry, name=f"lab.{name}", **values)(function)
-
-    return declare
-
-
-def declared(name, function, **values):
-    return automation(f"lab.{name}", title=name, input=Wanted, **values)(function)
 
 
 @contextmanager
@@ -139,7 +116,7 @@ def test_pause__that_overtakes_a_claim_leaves_no_run_pending_for_ever(line, shop
         moves.pause(run_id=run_id)
     (step_run,) = claimed.result()
     moves.resume(run_id=run_id)
-    claims.complete(step=step_run, value=1, ref=None, artifacts=[], warnings=[], successors=[])
+    complete(step_run)
     assert state(run_id) == "succeeded"
 
 
@@ -228,7 +205,7 @@ def test_cancel__between_its_two_halves_a_planner_ends_at_once(line):
     execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     (planner,) = leases.claim(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     moves.begin_ending(run_id=run_id, ending="cancelled", code="cancelled")
-    execution._run(planner)
+    execution.run([planner])
     assert states(run_id) == {"numbers": "succeeded", "square": "cancelled", "total": "cancelled"}
     assert state(run_id) == "cancelled"
 
@@ -260,6 +237,7 @@ def test_heartbeat__a_step_that_lost_its_claim_is_still_ended_by_its_timeout(lin
     watch = heartbeat.Watch(
         step=found,
         limits=Limits(retry=Retry(), timeout=0.01),
+        on_outlast=lambda: True,
         on_standstill=lambda: None,
         on_timeout=lambda: verdicts.append(1),
         on_hard_cancel=lambda: verdicts.append(2),
@@ -395,7 +373,7 @@ def test_pause__while_the_last_step_runs_lets_the_run_end(line, shop):
     run_id = start("lab.single")
     (found,) = leases.claim(step_run_ids=[line.messages[0].id], worker="w/1")
     runs.pause(run_id=run_id, actor="ann")
-    claims.complete(step=found, value=1, ref=None, artifacts=[], warnings=[], successors=[])
+    complete(found)
     assert state(run_id) == "succeeded"
     with pytest.raises(StateConflictError):
         runs.resume(run_id=run_id, actor="ann")
@@ -443,7 +421,7 @@ def test_map__an_item_reads_its_own_item_and_not_the_whole_list(line):
         execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     (item,) = leases.claim(step_run_ids=[line.messages[0].id], worker="w/1")
     graph = definitions.graph(item.version_id)
-    outputs, found = ports._outputs(item, graph.by_key["square"])
+    outputs, found = ports._outputs(item, graph.by_key["square"], {})
     assert found == {"number": item.map_index}
     assert not outputs.get("numbers")
 
