@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from engine.invariants import surveys, verification
+from engine.models import Run
 from tests import seed
 from tests.catalog.lab import _dsn
 
@@ -47,6 +48,17 @@ def test_large_database__is_judged_in_time():
     assert report.violations == []
     assert (report.runs, report.steps) == (seeded.runs, seeded.steps)
     assert report.seconds < SECONDS_PER_MILLION * max(STEPS / 1_000_000, 0.2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_finished_runs__are_true():
+    seeded = seed.finish(runs=1500)
+    more = seed.finish(runs=500, first=1501)
+    report = verification.verify()
+    assert report.violations == []
+    assert (report.runs, report.steps) == (seeded.runs + more.runs, seeded.steps + more.steps)
+    states = set(Run.objects.values_list("state", flat=True))
+    assert states == {"succeeded", "failed", "cancelled", "timed_out"}
 
 
 #: Check -> statements that plant what it looks for, as far as the database's own constraints let
