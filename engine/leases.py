@@ -55,18 +55,33 @@ CLAIMS_OF_WORKER = """
 SELECT claim FROM engine_lease
 WHERE worker = %(worker)s AND claimed_at < clock_timestamp() - make_interval(secs => %(ago)s)
 """
+# Along steprun_in_flight (lane, dispatched_at), each lane for itself: a backlog that nobody serves
+# hides no lost message of another. statement_timestamp() is stable, so that the index bounds the
+# reading too: what was sent just now is not looked at. Sent once is sent, by whomever: patience
+# doubles from the second sending on.
 TOO_LONG = """
-SELECT s.queue, array_agg(s.id) AS ids FROM (
+SELECT s.queue, array_agg(s.id) AS ids
+FROM engine_lane l CROSS JOIN LATERAL (
     SELECT id, queue FROM engine_steprun
-    WHERE state = 'queued' AND claim IS NULL AND {which} AND dispatched_at < clock_timestamp()
-        - make_interval(secs => LEAST(%(seconds)s * 2 ^ LEAST(dispatches, 16), %(most)s))
+    WHERE lane = l.slug AND state = 'queued' AND claim IS NULL AND {which}
+      AND dispatched_at < statement_timestamp() - make_interval(secs => %(seconds)s)
+      AND dispatched_at < statement_timestamp() - make_interval(secs =>
+        LEAST(%(seconds)s * 2 ^ LEAST(GREATEST(dispatches - 1, 0), 16), %(most)s))
     ORDER BY dispatched_at LIMIT %(limit)s) s
 GROUP BY s.queue
 """
 # A subquery over the array is hashed whatever the plan; a list of thousands is not.
 TOO_LONG_AND_NOT_HELD = TOO_LONG.replace("{which}", "id NOT IN (SELECT unnest(%(ids)s::bigint[]))")
-TOO_LONG_OF_THESE = TOO_LONG.replace("{which}", "id = ANY(%(ids)s::bigint[])")
-#: So many late messages are looked at in one go.
+TOO_LONG_OF_THESE = """
+SELECT s.queue, array_agg(s.id) AS ids FROM (
+    SELECT id, queue FROM engine_steprun
+    WHERE id = ANY(%(ids)s::bigint[]) AND state = 'queued' AND claim IS NULL
+      AND dispatched_at < statement_timestamp() - make_interval(secs =>
+        LEAST(%(seconds)s * 2 ^ LEAST(GREATEST(dispatches - 1, 0), 16), %(most)s))
+    ORDER BY dispatched_at LIMIT %(limit)s) s
+GROUP BY s.queue
+"""
+#: So many late messages of a lane are looked at in one go.
 TOO_LONG_LIMIT = 5000
 
 log = structlog.get_logger(__name__)

@@ -20,6 +20,9 @@ BUSY_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 #: What a worker with work said longer ago than this is no longer believed: three missed words.
 FRESH_SECONDS = 3.0
+#: A word from further in the future than this is of a clock that was set back since, in seconds:
+#: nobody knows how old it is, and a dead worker's would stay fresh until the clock is there again.
+FUTURE_SECONDS = 5.0
 #: StepRuns a word names at most; a worker rarely has more (16 messages a process, 32 steps each).
 MAX_HELD = 5_000
 
@@ -93,11 +96,18 @@ def clock(client: redis.Redis) -> float:
 
 
 def said(client: redis.Redis) -> tuple[float, dict[str, Word | None]]:
-    """Return the time by Redis and what every worker last said; None for rubbish."""
+    """Return the time by Redis and what every worker last said; None for rubbish.
+
+    Rubbish is also what was said in the future: whoever lives says something else within seconds.
+    """
     with client.pipeline(transaction=True) as pipe:
         pipe.time()
         pipe.hgetall(streams.WORKERS)
         (seconds, micros), entries = pipe.execute()
+    now = seconds + micros / 1e6
     names = {raw_name: raw_name.decode(errors="replace") for raw_name in entries}
     found = {names[raw_name]: parse(names[raw_name], raw) for raw_name, raw in entries.items()}
-    return seconds + micros / 1e6, found
+    for name, word in found.items():
+        if word is not None and word.at > now + FUTURE_SECONDS:
+            found[name] = None
+    return now, found

@@ -32,6 +32,8 @@ STRANDED_PATIENCE_SECONDS = 15.0
 SURE_SECONDS = 1.5
 #: What a dead worker last said is evidence for so long; then its steps have long been sent again.
 EVIDENCE_SECONDS = 10.0
+#: How often stranded steps are handed back: a word says for a second how many processes are idle.
+SHARE_SECONDS = 1.0
 #: Words that took longer to read come from a Redis that stood still, and so did the workers.
 SLOW_SECONDS = 0.5
 
@@ -83,18 +85,22 @@ class LostMessages:
         #: Step -> when it was first found with nobody, on the clock of Redis.
         self._missing: dict[int, float] = {}
         self._wait_until = 0.0
+        #: The time by Redis when it was last asked.
+        self._asked_at = 0.0
+        self._shared_at = 0.0
 
     def hand_back(self) -> int:
         """Make ready again what is lost or stranded; return how many steps that were."""
         began = time.monotonic()
         now, words = presence.said(streams.client())
-        if time.monotonic() - began > SLOW_SECONDS:
+        was_set_back, self._asked_at = now < self._asked_at, now
+        if was_set_back or time.monotonic() - began > SLOW_SECONDS:
             self.settle()
         if time.monotonic() < self._wait_until:
             self._missing.clear()
             return 0
         hands = Hands(now, [word for word in words.values() if word and not word.leaving])
-        return self._lost(hands) + _stranded(hands)
+        return self._lost(hands) + self._stranded(hands)
 
     def settle(self) -> None:
         """Let the workers speak again before their silence counts: they could not either."""
@@ -127,34 +133,36 @@ class LostMessages:
         self._missing = still_missing
         return returned
 
+    def _stranded(self, hands: Hands) -> int:
+        """Hand back what waits in a busy worker's hands while another process waits for work.
+
+        Not more than the idle ones take at once: what stays keeps its place in the line.
+        """
+        idle = {queue: hands.free(queue) for word in hands.online for queue in word.queues}
+        is_shared = time.monotonic() - self._shared_at < SHARE_SECONDS
+        if is_shared or not hands.held or not any(idle.values()):
+            return 0
+        waiting = leases.queued_too_long(
+            older_than_seconds=settings.LOST_MESSAGE_SECONDS,
+            most_seconds=STRANDED_PATIENCE_SECONDS,
+            among=hands.held,
+        )
+        returned = 0
+        for queue, ids in waiting.items():
+            room = idle.get(queue, 0) * routing.MAX_STEPS_PER_MESSAGE
+            overdue = set(ids)
+            first = [step for step in hands.held if step in overdue][:room]
+            if first:
+                returned += leases.hand_back(step_run_ids=first, reason=ReleaseReason.STRANDED)
+        if returned:
+            self._shared_at = time.monotonic()
+        return returned
+
     def _is_lost(self, step: int, queue: str, hands: Hands) -> bool:
         if step in hands.dropped or not hands.serve(queue):
             return True
         since = self._missing.get(step)
         return since is not None and hands.spoke_after(since, queue)
-
-
-def _stranded(hands: Hands) -> int:
-    """Hand back what waits in a busy worker's hands while another process waits for work.
-
-    Not more than the idle ones take at once: what stays keeps its place in the line.
-    """
-    idle = {queue: hands.free(queue) for word in hands.online for queue in word.queues}
-    if not hands.held or not any(idle.values()):
-        return 0
-    waiting = leases.queued_too_long(
-        older_than_seconds=settings.LOST_MESSAGE_SECONDS,
-        most_seconds=STRANDED_PATIENCE_SECONDS,
-        among=hands.held,
-    )
-    returned = 0
-    for queue, ids in waiting.items():
-        room = idle.get(queue, 0) * routing.MAX_STEPS_PER_MESSAGE
-        overdue = set(ids)
-        first = [step for step in hands.held if step in overdue][:room]
-        if first:
-            returned += leases.hand_back(step_run_ids=first, reason=ReleaseReason.STRANDED)
-    return returned
 
 
 def missing(*, queue: str, step_run_ids: Sequence[int]) -> list[int] | None:

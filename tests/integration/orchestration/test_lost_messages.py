@@ -7,12 +7,13 @@ import signal
 import time
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from engine import leases, runs
 from engine.models import RunEvent, StepRun, WorkerPresence
 from engine.publishing import ReadyStep
-from orchestration import presence, publisher, streams
+from orchestration import presence, publisher, routing, streams
 from orchestration.manager import lost_messages
 from orchestration.manager.presence import Presence
 from orchestration.manager.reaper import Reaper
@@ -50,6 +51,19 @@ def says(platform, name: str, *, ago: float = 0.0, queue: str = "lab", **known) 
 
 def step_of(run_id) -> int:
     return StepRun.objects.get(run_id=run_id, key="numbers").pk
+
+
+def copies(run_id, number: int, **changes: str) -> None:
+    """Put so many more steps like a run's first one beside it."""
+    first = StepRun.objects.get(run_id=run_id, key="numbers")
+    kept = {
+        field.attname: getattr(first, field.attname)
+        for field in StepRun._meta.concrete_fields
+        if field.attname not in {"id", "map_index"}
+    }
+    StepRun.objects.bulk_create(
+        StepRun(**kept | changes, map_index=index) for index in range(number)
+    )
 
 
 def releases(reason: str) -> int:
@@ -158,19 +172,7 @@ def test_reaper__the_rest_of_a_running_message_goes_to_an_idle_child_of_the_same
 
 def test_reaper__an_idle_worker_gets_what_it_can_take_in_order(platform, reaper):
     found = runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
-    first = StepRun.objects.get(run_id=found, key="numbers")
-    others = [
-        StepRun(
-            **{
-                field.attname: getattr(first, field.attname)
-                for field in StepRun._meta.concrete_fields
-                if field.attname not in {"id", "map_index"}
-            },
-            map_index=index,
-        )
-        for index in range(99)
-    ]
-    StepRun.objects.bulk_create(others)
+    copies(found, 99)
     aged(found, 10)
     held = tuple(
         StepRun.objects.filter(run_id=found, key="numbers")
@@ -185,11 +187,81 @@ def test_reaper__an_idle_worker_gets_what_it_can_take_in_order(platform, reaper)
     assert ready == set(held[:32])
 
 
+def test_reaper__an_idle_process_is_not_given_more_than_it_takes_in_a_second(platform, reaper):
+    found = runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
+    copies(found, 99)
+    aged(found, 10)
+    held = tuple(StepRun.objects.filter(run_id=found, key="numbers").values_list("pk", flat=True))
+    platform.delete("lab")
+    began = time.monotonic()
+    for _ in range(2):
+        says(platform, "busy@h", busy=2, held=held, waiting=4)
+        says(platform, "idle@h", busy=1)
+        reaper.turn()
+    assert time.monotonic() - began < lost_messages.SHARE_SECONDS
+    assert releases("stranded") == routing.MAX_STEPS_PER_MESSAGE
+
+
+def test_reaper__what_the_dispatcher_sent_is_missed_as_soon_as_what_the_fast_path_sent(
+    platform, reaper, submitted
+):
+    platform.delete("lab")
+    StepRun.objects.filter(run_id=submitted, key="numbers").update(dispatches=1)
+    aged(submitted, settings.LOST_MESSAGE_SECONDS + 0.5)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "ready"
+
+
+def test_reaper__a_backlog_that_nobody_serves_hides_no_lost_message_of_another_queue(
+    platform, reaper, submitted
+):
+    backlog = runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
+    copies(backlog, leases.TOO_LONG_LIMIT + 1, lane="finance", queue="finance")
+    aged(backlog, 100)
+    ids = StepRun.objects.filter(run_id=backlog, queue="finance").values_list("pk", flat=True)
+    publisher.publisher.send([ReadyStep(found, "finance") for found in ids])
+    platform.delete("lab")
+    aged(submitted, 10)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "ready"
+    assert not StepRun.objects.filter(queue="finance").exclude(state="queued").exists()
+
+
+def test_reaper__a_word_from_the_future_is_of_a_clock_set_back_and_not_believed(
+    platform, reaper, submitted, stop
+):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "dead@h", ago=-3600, busy=2, held=(step_of(submitted),), waiting=1)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "ready"
+    Presence(stop=stop).turn()
+    assert not WorkerPresence.objects.exists()
+    assert platform.hgetall(streams.WORKERS) == {}
+
+
+def test_reaper__when_the_clock_is_set_back_workers_may_speak_first(
+    platform, reaper, submitted, monkeypatch
+):
+    platform.delete("lab")
+    aged(submitted, 10)
+    says(platform, "w@h", busy=2, held=(step_of(submitted),), waiting=1)
+    reaper.turn()
+    real = presence.said
+    back = 3600
+
+    def said(client):
+        now, words = real(client)
+        return now - back, dict.fromkeys(words)
+
+    monkeypatch.setattr(presence, "said", said)
+    reaper.turn()
+    assert states(submitted)["numbers"] == "queued"
+
+
 def test_reaper__after_an_outage_of_redis_workers_may_speak_first(
     platform, reaper, submitted, redis_elsewhere
 ):
-    from django.conf import settings  # noqa: PLC0415 - changed below
-
     good = settings.REDIS_URL
     platform.delete("lab")
     aged(submitted, 10)
