@@ -25,11 +25,12 @@ WHERE NOT l.paused AND EXISTS (
       AND r.state IN ('pending', 'running', 'blocked'))
 ORDER BY l.slug
 """
-# The lane's row is the lock under which credit is made: two dispatchers cannot spend it twice.
+# The lane's row is the lock under which credit is made: two dispatchers cannot spend it twice. What
+# is in flight is counted up to the limit: beyond it there is no credit, however long the line.
 CREDIT = """
-SELECT l.max_concurrency, l.paused,
-    CASE WHEN l.max_concurrency IS NULL THEN 0 ELSE (SELECT count(*) FROM engine_steprun s
-        WHERE s.lane = l.slug AND s.state IN ('queued', 'running')) END AS in_flight
+SELECT l.max_concurrency, l.paused, (SELECT count(*) FROM (
+    SELECT 1 FROM engine_steprun s WHERE s.lane = l.slug AND s.state IN ('queued', 'running')
+    ORDER BY s.dispatched_at LIMIT COALESCE(l.max_concurrency, 0)) s) AS in_flight
 FROM engine_lane l WHERE l.slug = %(lane)s FOR NO KEY UPDATE
 """
 
