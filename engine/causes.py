@@ -45,7 +45,7 @@ class WaitCause(Code):
     CONCURRENCY = "concurrency", "Its department has as many steps in flight as it may."
     NO_WORKER = "no_worker", "No worker consumes its queue."
     DISPATCH = "dispatch", "It is ready; the manager sends it."
-    QUEUED = "queued", "It is sent and waits for a free worker."
+    QUEUED = "queued", "It waits for a free worker, in the queue or in line before it."
     HELD = "held", "A worker has fetched it and begins it after others."
     RUNNING = "running", "A worker runs it."
     CANCELLING = "cancelling", "A worker runs it and was asked to stop."

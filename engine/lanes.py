@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.publishing import ReadyStep
 
 WITH_READY = """
-SELECT l.slug FROM engine_lane l
+SELECT l.slug, l.queue FROM engine_lane l
 WHERE NOT l.paused AND EXISTS (
     SELECT 1 FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
     WHERE s.lane = l.slug AND s.state = 'ready' AND NOT s.cancel_requested
@@ -64,9 +64,9 @@ def limit(*, slug: str, max_concurrency: int | None) -> None:
     _set(slug, max_concurrency=max_concurrency)
 
 
-def with_ready() -> list[str]:
-    """Return the open lanes in which something waits to be sent."""
-    return [row.slug for row in sql.rows(WITH_READY)]
+def with_ready() -> dict[str, str]:
+    """Return the open lanes in which something waits to be sent, each with its queue."""
+    return {row.slug: row.queue for row in sql.rows(WITH_READY)}
 
 
 def dispatch(*, lane: str, limit: int, send: Callable[[Sequence[ReadyStep]], None]) -> int:

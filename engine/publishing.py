@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,18 @@ class Publisher(Protocol):
         """Send one hint per step."""
         ...
 
+    def is_backed_up(self, queue: str) -> bool:
+        """Return whether what is new for this queue had better wait in the database."""
+        ...
+
 
 class _Nobody:
     def publish(self, steps: Sequence[ReadyStep]) -> None:
         """Send nothing: in a process without a publisher the manager will find the rows."""
+
+    def is_backed_up(self, queue: str) -> bool:  # noqa: ARG002 - a protocol's signature
+        """Leave everything to the manager."""
+        return True
 
 
 _publisher: Publisher = _Nobody()
@@ -50,3 +58,12 @@ def publish(steps: Sequence[ReadyStep]) -> None:
     """Hand ready steps to the broker, best effort. Call it after the commit, never before."""
     if steps:
         _publisher.publish(steps)
+
+
+def backed_up(queues: Iterable[str]) -> list[str]:
+    """Return those of the queues in which so much waits that the manager is to send what is new.
+
+    Steps for them are stored `ready`: in the database they stand in line by priority and age, and
+    many share a message when it is their turn.
+    """
+    return [queue for queue in queues if _publisher.is_backed_up(queue)]

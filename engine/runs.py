@@ -242,13 +242,16 @@ def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
     graph = definitions.graph(version)
     # Sinks first: ids fall along the graph, which is the order in which rows are locked.
     nodes = list(reversed(graph.topological))
+    queues = [ORCHESTRATOR_QUEUE if node.mapped else declared.department for node in nodes]
+    roots = {queue for node, queue in zip(nodes, queues, strict=True) if not node.parents}
     return {
         "version": version,
         "sinks": len(graph.sinks),
         "keys": [node.key for node in nodes],
         "kinds": ["map" if node.mapped else "step" for node in nodes],
-        "queues": [ORCHESTRATOR_QUEUE if node.mapped else declared.department for node in nodes],
+        "queues": queues,
         "pendings": [len(node.parents) for node in nodes],
+        "backed_up": publishing.backed_up(roots),
     }
 
 

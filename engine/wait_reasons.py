@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from engine.graph import Graph
     from engine.models import DeadLetter, Run
 
-#: Ready for longer than this and still not sent: whoever sends is away, in seconds.
+#: Ready for longer than this and still not sent: it stands in line behind others that were, or
+#: whoever sends is away. In seconds.
 DISPATCH_SECONDS = 5
 #: Dead letters that the sentence about a blocked run names.
 NAMED_LETTERS = 3
@@ -64,6 +65,8 @@ class Facts:
     paused: bool
     limit: int | None
     in_flight: int | None
+    #: Whether steps of the department stand in its queue or wait in a worker's hands.
+    in_line: bool
     #: Queues that a present worker consumes.
     served: set[str]
     #: StepRun id -> (worker that has fetched it, its place there, of how many).
@@ -90,6 +93,7 @@ def cause_of_waiting(
     run_state: str,
     paused: bool,
     full: bool,
+    in_line: bool,
     served: bool,
 ) -> WaitCause:
     """Return why a ready or queued step that nobody holds waits: the first obstacle on its way."""
@@ -101,9 +105,9 @@ def cause_of_waiting(
         return WaitCause.DEPARTMENT_PAUSED
     if not served:
         return WaitCause.NO_WORKER
-    if state == StepState.QUEUED:
-        return WaitCause.QUEUED
-    return WaitCause.CONCURRENCY if full else WaitCause.DISPATCH
+    if state == StepState.READY and full:
+        return WaitCause.CONCURRENCY
+    return WaitCause.QUEUED if state == StepState.QUEUED or in_line else WaitCause.DISPATCH
 
 
 def _running(row: Any, facts: Facts) -> Reason:
@@ -159,6 +163,7 @@ def _unclaimed(row: Any, facts: Facts) -> Reason:
         run_state=facts.run.state,
         paused=facts.paused,
         full=facts.limit is not None and (facts.in_flight or 0) >= facts.limit,
+        in_line=facts.in_line and _age(row, facts) >= timedelta(seconds=DISPATCH_SECONDS),
         served=row.queue in facts.served,
     )
     details = {"queue": row.queue, "since": row.ready_at}
@@ -167,16 +172,18 @@ def _unclaimed(row: Any, facts: Facts) -> Reason:
     if cause == WaitCause.DEPARTMENT_PAUSED:
         details["department"] = row.lane
     if cause == WaitCause.QUEUED:
-        details["sent_at"] = row.dispatched_at
+        details["sent_at"] = row.dispatched_at if row.state == StepState.QUEUED else None
     return Reason(cause=cause, text=_sentence(cause, row, facts), details=details)
 
 
 def _sentence(cause: WaitCause, row: Any, facts: Facts) -> str:
-    age = facts.now - row.ready_at if row.ready_at else timedelta(0)
+    age = _age(row, facts)
     if cause == WaitCause.DISPATCH:
         if age < timedelta(seconds=DISPATCH_SECONDS):
             return "ready; the manager sends it within a second"
         return f"ready for {span(age)} and not sent: no manager works, or Redis is away"
+    if cause == WaitCause.QUEUED and row.state == StepState.READY:
+        return f"in line behind others of {row.lane}; waits for a free worker for {span(age)}"
     return {
         WaitCause.RUN_PAUSED: "the run is paused; resume it",
         WaitCause.DEPARTMENT_PAUSED: f"the department {row.lane} is paused; resume it",
@@ -185,6 +192,10 @@ def _sentence(cause: WaitCause, row: Any, facts: Facts) -> str:
         f"{facts.in_flight}; waits for {span(age)}",
         WaitCause.QUEUED: f"sent to the queue {row.queue}; waits for a free worker for {span(age)}",
     }[cause]
+
+
+def _age(row: Any, facts: Facts) -> timedelta:
+    return facts.now - row.ready_at if row.ready_at else timedelta(0)
 
 
 def _backoff(row: Any, facts: Facts) -> Reason:

@@ -29,8 +29,10 @@ CHECKS, RUNS = 2000, 500
 MAX_OPEN = 20_000
 
 LANES = """
-SELECT slug, paused, max_concurrency IS NOT NULL AS limited, clock_timestamp() AS now
-FROM engine_lane
+SELECT l.slug, l.paused, l.max_concurrency IS NOT NULL AS limited, clock_timestamp() AS now,
+    EXISTS (SELECT 1 FROM engine_steprun s
+        WHERE s.lane = l.slug AND s.state = 'queued' AND s.claim IS NULL) AS in_line
+FROM engine_lane l
 """
 # What waits in a run now, by the index on the run. The witness is the step that will begin last:
 # while it waits the wait goes on, and one look by primary key tells.
@@ -244,6 +246,7 @@ def _cause(run_state: str, lane: Any, served: set[str], queue: str, *, ready: bo
         # Whoever waits for more than a moment in a lane with a limit waits for the limit, also
         # when a place was free just now.
         full=lane is not None and lane.limited,
+        in_line=lane is not None and lane.in_line,
         served=queue in served,
     )
 

@@ -37,11 +37,14 @@ OPEN = """
 SELECT key, count(*) AS number FROM engine_steprun
 WHERE run_id = %(run)s AND state NOT IN ('succeeded', 'skipped') GROUP BY key
 """
-# In flight is counted for lanes with a limit only: there it is small.
+# In flight is counted for lanes with a limit only: there it is small. Of the others it is asked
+# whether anything was sent and not begun: then what is ready stands in line behind it.
 LANE = """
 SELECT clock_timestamp() AS now, l.paused, l.max_concurrency,
     CASE WHEN l.max_concurrency IS NOT NULL THEN (SELECT count(*) FROM engine_steprun s
-        WHERE s.lane = l.slug AND s.state IN ('queued', 'running')) END AS in_flight
+        WHERE s.lane = l.slug AND s.state IN ('queued', 'running')) END AS in_flight,
+    EXISTS (SELECT 1 FROM engine_steprun s
+        WHERE s.lane = l.slug AND s.state = 'queued' AND s.claim IS NULL) AS in_line
 FROM (SELECT 1) one LEFT JOIN engine_lane l ON l.slug = %(lane)s
 """
 WORKERS = """
@@ -111,6 +114,7 @@ def _facts(run: Run) -> Facts:
         paused=bool(lane.paused),
         limit=lane.max_concurrency,
         in_flight=lane.in_flight,
+        in_line=lane.in_line,
         served={queue for worker in workers for queue in sql.parsed(worker.queues)},
         held=held,
         open={row.key: row.number for row in sql.rows(OPEN, {"run": run.pk})},

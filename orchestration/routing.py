@@ -27,12 +27,17 @@ def queues(departments: Iterable[str]) -> list[str]:
     return [*sorted(departments), *RESERVED]
 
 
-def steps_per_message(count: int) -> int:
-    """Return how many of `count` StepRuns, ready at once for one queue, share a message."""
-    return max(1, min(MAX_STEPS_PER_MESSAGE, -(-count // SPREAD_MESSAGES)))
+def steps_per_message(count: int, *, spread: int = SPREAD_MESSAGES) -> int:
+    """Return how many of `count` StepRuns, ready at once for one queue, share a message.
+
+    spread: how many messages are filled with one StepRun each before any carries a second.
+    """
+    return max(1, min(MAX_STEPS_PER_MESSAGE, -(-count // max(1, spread))))
 
 
-def messages(steps: Sequence[ReadyStep]) -> Iterator[tuple[str, list[int]]]:
+def messages(
+    steps: Sequence[ReadyStep], *, spread: int = SPREAD_MESSAGES
+) -> Iterator[tuple[str, list[int]]]:
     """Yield (queue, StepRun ids) per message; within a queue the given order is kept.
 
     A step marked `alone` shares its message with nobody.
@@ -41,7 +46,7 @@ def messages(steps: Sequence[ReadyStep]) -> Iterator[tuple[str, list[int]]]:
     for step in steps:
         by_queue.setdefault(step.queue, []).append(step)
     for queue, found in by_queue.items():
-        size = steps_per_message(len(found))
+        size = steps_per_message(len(found), spread=spread)
         for alone, group in groupby(found, key=lambda step: step.alone):
             ids = [step.id for step in group]
             most = 1 if alone else size

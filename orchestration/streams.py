@@ -25,6 +25,8 @@ GROUP = "manager"
 WORKERS_LOST = "automation:workers_lost"
 #: What every worker last said of itself: hostname -> JSON.
 WORKERS = "automation:workers"
+#: The channel on which the dispatcher is told that something waits for it.
+WAKE = "automation:wake"
 #: The broker's memory; see `orchestration.manager.broker_epoch`.
 EPOCH = "automation:epoch"
 #: What every manager last said of itself: name -> JSON.
@@ -300,6 +302,30 @@ def status() -> GroupStatus:
 def depth(queue: str) -> int:
     """Return how many messages wait in a Celery queue."""
     return int(cast("Any", client().llen(queue)))
+
+
+def listener(channel: str) -> Any:
+    """Return a subscription to a channel; what is said there while nobody listens is lost."""
+    found: Any = client()
+    subscription = found.pubsub(ignore_subscribe_messages=True)
+    subscription.subscribe(channel)
+    return subscription
+
+
+def depths(queues: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each of these Celery queues, in one round trip.
+
+    A key that is no list counts as empty: whoever sends to it hears of the error.
+    """
+    names = list(queues)
+    with client().pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.llen(name)
+        replies = pipe.execute(raise_on_error=False)
+    return {
+        name: found if isinstance(found, int) else 0
+        for name, found in zip(names, replies, strict=True)
+    }
 
 
 def waiting(queue: str, *, limit: int) -> list[bytes]:

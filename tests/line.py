@@ -10,9 +10,14 @@ class Line:
 
     def __init__(self) -> None:
         self.messages: list[publishing.ReadyStep] = []
+        #: Queues behind whose backlog new roots are left to `manage`.
+        self.backed_up: set[str] = set()
 
     def publish(self, steps) -> None:
         self.messages.extend(steps)
+
+    def is_backed_up(self, queue) -> bool:
+        return queue in self.backed_up
 
     def deliver(self) -> int:
         """Run everything that is in the line, and what that brings, to the end."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 # Run, plan, event: one statement, so that accepted = planned = durable. Rows come with sinks
-# first: ids fall along the graph (see StepRun).
+# first: ids fall along the graph (see StepRun). Roots that are not `queued` are not published: the
+# dispatcher sends them, on credit or when the backlog of their queue has come that far.
 SUBMIT = f"""
 WITH run AS (
     INSERT INTO engine_run (id, automation, department, version_id, state, ending, pending,
@@ -30,7 +31,8 @@ steps AS (
         cancel_requested, error_code, error_message)
     SELECT run.id, t.key, -1, t.kind, run.lane, t.queue,
         CASE WHEN t.pending > 0 THEN 'waiting'
-            WHEN {LANE_IS_FREE.format(row="run")} THEN 'queued' ELSE 'ready' END,
+            WHEN t.queue <> ALL(%(backed_up)s::text[]) AND {LANE_IS_FREE.format(row="run")}
+            THEN 'queued' ELSE 'ready' END,
         t.pending, %(priority)s,
         CASE WHEN t.pending = 0 THEN clock_timestamp() END,
         CASE WHEN t.pending = 0 THEN clock_timestamp() END,

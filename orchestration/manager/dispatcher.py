@@ -1,34 +1,66 @@
-"""Send what is ready: what the fast path could not send, and what waits for its lane's credit."""
+"""Send what is ready, as much as the workers take: the backlog stays here, in line by priority.
+
+What is ready: what the fast path left to the manager (`Publisher.is_backed_up`), could not send,
+or may not send (a lane with a limit). A message in a queue can no longer be overtaken, so a queue
+holds no more than about a quarter second's work.
+"""
 
 from __future__ import annotations
 
-from engine import lanes
-from orchestration import publisher
-from orchestration.manager.loop import Loop
+import time
+from functools import partial
+from typing import TYPE_CHECKING
 
-#: StepRuns sent in one transaction.
-BATCH = 500
-#: Batches a lane may send before the others have their turn.
-BATCHES_PER_TURN = 4
+from engine import lanes
+from orchestration import publisher, streams
+from orchestration.manager.bell import Bell
+from orchestration.manager.loop import Loop
+from orchestration.manager.window import Window
+
+if TYPE_CHECKING:
+    import threading
+
+#: Seconds between ticks while something is sent, and at most when there is nothing to send.
+BUSY_SECONDS, IDLE_SECONDS = 0.025, 0.25
 
 
 class Dispatcher(Loop):
     """READY rows become messages, within the limits of their lanes."""
 
     name = "dispatcher"
-    interval = 0.25
+    interval = IDLE_SECONDS
+
+    def __init__(self, *, stop: threading.Event) -> None:
+        super().__init__(stop=stop)
+        self._bell = Bell()
+        #: Lane -> how much its queue takes.
+        self._windows: dict[str, Window] = {}
+
+    def rest(self, seconds: float) -> bool:
+        """Pause, but not after somebody has said that there is something to send."""
+        if self.state != "working" or seconds <= BUSY_SECONDS:
+            return super().rest(seconds)
+        if self._bell.wait(seconds, stop=self._stop):
+            self.interval = BUSY_SECONDS  # what the bell was rung for may not be committed yet
+        return self._stop.is_set()
 
     def tick(self) -> bool:
         """Give each open lane with ready steps a turn."""
-        more = [self._serve(lane) for lane in lanes.with_ready()]
-        return any(more)
+        found = lanes.with_ready()
+        depths = streams.depths(found.values()) if found else {}
+        sent = sum(self._serve(lane, depths[queue]) for lane, queue in found.items())
+        self._windows = {lane: self._windows[lane] for lane in found}
+        self.interval = BUSY_SECONDS if sent else min(self.interval * 2, IDLE_SECONDS)
+        return False
 
-    def _serve(self, lane: str) -> bool:
-        """Send some of one lane; return whether it may have more."""
-        for _ in range(BATCHES_PER_TURN):
-            sent = self.guarded(
-                lambda: lanes.dispatch(lane=lane, limit=BATCH, send=publisher.publisher.send)
-            )
-            if sent < BATCH:
-                return False
-        return True
+    def _serve(self, lane: str, depth: int) -> int:
+        """Send some of one lane; return how many steps that were."""
+        window = self._windows.setdefault(lane, Window())
+        now = time.monotonic()
+        limit = window.room(depth=depth, now=now)
+        if not limit:
+            return 0
+        send = partial(publisher.publisher.send, spread=window.spread)
+        sent = self.guarded(lambda: lanes.dispatch(lane=lane, limit=limit, send=send))
+        window.note(sent=sent, now=now)
+        return sent

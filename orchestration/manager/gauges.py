@@ -14,9 +14,17 @@ from orchestration.manager.loop import Loop
 if TYPE_CHECKING:
     import threading
 
-QUEUED = """
-SELECT queue, count(*), extract(epoch FROM clock_timestamp() - min(dispatched_at))
-FROM engine_steprun WHERE state = 'queued' AND claim IS NULL GROUP BY queue
+# What more workers would begin: also the backlog that stands in line for its queue, but not what
+# waits for a lane's limit or for an operator.
+WAITING = """
+SELECT s.queue, count(*), extract(epoch FROM clock_timestamp()
+    - min(CASE s.state WHEN 'queued' THEN s.dispatched_at ELSE s.ready_at END))
+FROM engine_steprun s JOIN engine_lane l ON l.slug = s.lane
+WHERE (s.state = 'queued' AND s.claim IS NULL)
+   OR (s.state = 'ready' AND NOT s.cancel_requested AND NOT l.paused AND l.max_concurrency IS NULL
+       AND EXISTS (SELECT 1 FROM engine_run r
+           WHERE r.id = s.run_id AND r.state IN ('pending', 'running', 'blocked')))
+GROUP BY s.queue
 """
 ONLINE = """
 SELECT queue, count(*) FROM engine_workerpresence, jsonb_array_elements_text(queues) AS queue
@@ -71,11 +79,11 @@ def _rows(statement: str, parameters: list[Any] | None = None) -> list[tuple[Any
 
 def _database(sample: metrics.Sample) -> None:
     known = routing.queues(registry.departments)
-    queued = {queue: (count, age or 0.0) for queue, count, age in _rows(QUEUED)}
+    waiting = {queue: (count, age or 0.0) for queue, count, age in _rows(WAITING)}
     online = dict(_rows(ONLINE, [WorkerPresence.ONLINE_SECONDS]))
-    depths = {queue: streams.depth(queue) for queue in {*known, *queued}}
+    depths = {queue: streams.depth(queue) for queue in {*known, *waiting}}
     for queue, depth in sorted(depths.items()):
-        count, age = queued.get(queue, (0, 0.0))
+        count, age = waiting.get(queue, (0, 0.0))
         # Messages carry several steps, and fetched ones are in no list: the larger is the truth.
         sample.add("queue_depth", max(count, depth), queue)
         sample.add("queue_oldest_age_seconds", float(age), queue)

@@ -77,10 +77,14 @@ class Loop:
     def run(self) -> None:
         """Turn until told to stop."""
         pause = 0.0
-        while not self._stop.wait(pause):
+        while not self.rest(pause):
             pause = self.turn()
         self.state = "stopped"
         connection.close()  # with it goes the lock: a standby need not wait
+
+    def rest(self, seconds: float) -> bool:
+        """Pause between two turns; return whether this loop has been told to stop."""
+        return self._stop.wait(seconds)
 
     def turn(self) -> float:
         """Try one tick; return how many seconds to pause before the next."""

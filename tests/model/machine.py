@@ -41,8 +41,9 @@ class Platform(RuleBasedStateMachine):
         self.world.submit(second)
 
     @precondition(lambda self: Run.objects.count() < MAX_RUNS)
-    @rule(graph=graphs(), dies=st.booleans())
-    def submit(self, graph, dies) -> None:
+    @rule(graph=graphs(), dies=st.booleans(), backed_up=st.booleans())
+    def submit(self, graph, dies, backed_up) -> None:
+        self.world.backed_up = backed_up
         with self.world.publishing_dies(dies):
             self.world.submit(graph)
 

@@ -100,12 +100,17 @@ class World:
         self.held: list[Claimed] = []
         self.cancelled: set = set()
         self.deaf = False
+        #: Whether so much waits that the manager sends what is new.
+        self.backed_up = False
         publishing.register(self)
         lanes.declare(slug=DEPARTMENT, queue=DEPARTMENT)
 
     def publish(self, steps) -> None:
         if not self.deaf:
             self.messages.extend(steps)
+
+    def is_backed_up(self, queue) -> bool:  # noqa: ARG002 - a protocol's signature
+        return self.backed_up
 
     @contextmanager
     def publishing_dies(self, dies: bool):

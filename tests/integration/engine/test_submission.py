@@ -7,7 +7,7 @@ import time
 from django.db import connection, transaction
 
 from engine import publishing, runs
-from engine.models import Run
+from engine.models import Run, StepRun
 
 
 def test_submit__inside_a_transaction_tells_workers_after_its_commit(line):
@@ -49,3 +49,27 @@ def test_submit__outside_a_transaction_tells_at_once(line, monkeypatch):
     print(f"\non_commit outside a transaction: {(time.perf_counter() - began) * 100:.2f} µs")
     runs.submit(automation="lab.squares", input={"count": 1}, trigger="api")
     assert len(seen) == 1
+
+
+def test_submit__behind_a_backlog_leaves_its_roots_to_the_dispatcher(line):
+    line.backed_up = {"lab"}
+    found = [
+        runs.submit(automation="lab.squares", input={"count": 0}, trigger="test", priority=priority)
+        for priority in (0, 7)
+    ]
+    assert line.messages == []
+    roots = StepRun.objects.filter(key="numbers")
+    assert set(roots.values_list("state", flat=True)) == {"ready"}
+    line.backed_up = set()
+    line.manage()
+    urgent = roots.get(run_id=found[1].run_id)
+    assert line.messages[0].id == urgent.pk, "in line by priority"
+    line.deliver()
+    for one in found:
+        assert Run.objects.get(pk=one.run_id).state == "succeeded"
+
+
+def test_submit__a_backlog_of_another_queue_changes_nothing(line):
+    line.backed_up = {"orchestrator", "finance"}
+    runs.submit(automation="lab.squares", input={"count": 0}, trigger="test")
+    assert len(line.messages) == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from engine import dead_letters, execution, lanes, leases, runs, why
@@ -66,6 +68,27 @@ def test_why__tells_a_full_department_from_a_busy_worker(line):
     full, sent = causes
     assert (full.cause, sent.cause) == (WaitCause.CONCURRENCY, WaitCause.QUEUED)
     assert (full.details["limit"], full.details["in_flight"]) == (1, 1)
+
+
+def test_why__tells_a_backlog_from_a_manager_that_is_away(line):
+    present("lab")
+    sent = start("lab.squares", count=1)
+    line.backed_up = {"lab"}
+    waiting = start("lab.squares", count=1)
+    assert reasons(waiting)["numbers"].cause == WaitCause.DISPATCH
+    StepRun.objects.filter(run_id=waiting).update(ready_at=Now() - timedelta(seconds=9))
+    found = reasons(waiting)["numbers"]
+    assert (found.cause, found.details["sent_at"]) == (WaitCause.QUEUED, None)
+    assert "in line behind others of lab" in found.text
+    runs.cancel(run_id=sent, actor="ann")
+    assert reasons(waiting)["numbers"].cause == WaitCause.DISPATCH
+
+
+def test_why__names_the_missing_worker_also_behind_a_backlog(line):
+    start("lab.squares", count=1)
+    line.backed_up = {"lab"}
+    waiting = start("lab.squares", count=1)
+    assert reasons(waiting)["numbers"].cause == WaitCause.NO_WORKER
 
 
 def test_why__shows_lease_and_silence_of_who_runs_it(line):

@@ -6,14 +6,22 @@ import io
 import json
 import urllib.error
 import urllib.request
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
 from prometheus_client import CollectorRegistry, generate_latest
 
+from engine import lanes
+from engine.models import Run, StepRun
 from orchestration import metrics, status, streams
+from orchestration.manager import gauges
 from orchestration.manager.gauges import Gauges
 from orchestration.manager.http import Server
+from tests.integration.orchestration.conftest import aged
+
+NINE = timedelta(seconds=9)
 
 
 def streams_command(*arguments: str):
@@ -72,6 +80,29 @@ def test_gauges__a_sample_is_kept_for_web(platform, stop, submitted):
     assert "redis_eviction_ok 1.0" in text
     assert "runs_stuck 0.0" in text
     assert "manager_sample_age_seconds" in text
+
+
+def depth_and_age() -> list[float]:
+    sample = metrics.Sample()
+    gauges._database(sample)
+    wanted = ("queue_depth", "queue_oldest_age_seconds")
+    return [value for name in wanted for n, labels, value in sample.values
+            if (n, labels) == (name, ["lab"])]  # fmt: skip
+
+
+def test_gauges__count_the_backlog_that_stands_in_line_and_not_what_must_wait(platform, submitted):
+    aged(submitted, 3)
+    StepRun.objects.filter(key="total").update(state="ready", pending=0, ready_at=Now() - NINE)
+    depth, age = depth_and_age()
+    assert depth == 2
+    assert 9 <= age < 60
+    lanes.limit(slug="lab", max_concurrency=1)
+    depth, age = depth_and_age()
+    assert depth == 1, "it waits for the limit: more workers would not help"
+    assert 3 <= age < 9
+    lanes.limit(slug="lab", max_concurrency=None)
+    Run.objects.update(state="paused")
+    assert depth_and_age()[0] == 1
 
 
 def test_mirror__shows_nothing_when_nobody_samples_or_redis_is_away(platform, redis_elsewhere):

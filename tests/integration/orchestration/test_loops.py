@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.db import connection
 
-from engine import lanes, leases, runs
+from engine import leases, runs
 from engine.models import DeadLetter, Lease, OutboxEvent, StepRun, WorkerPresence
 from orchestration import dead_letters, messages, streams
 from orchestration.manager.broker_epoch import BrokerEpochLoop
@@ -109,49 +107,7 @@ def test_loop__a_lost_deadlock_is_no_outage(platform, stop):
     assert loop.reconnected is False
 
 
-# --- dispatcher and timers ---------------------------------------------------------------
-
-
-def test_dispatcher__sends_what_the_fast_path_could_not(platform, stop, submitted):
-    leases.hand_back(step_run_ids=[first_step(submitted).pk], reason="test")
-    platform.flushall()
-    Dispatcher(stop=stop).turn()
-    assert sent("lab") == [first_step(submitted).pk]
-    assert states(submitted)["numbers"] == "queued"
-
-
-def test_dispatcher__while_redis_is_away_everything_stays_ready(
-    platform, stop, submitted, redis_elsewhere
-):
-    good = settings.REDIS_URL
-    leases.hand_back(step_run_ids=[first_step(submitted).pk], reason="test")
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        redis_elsewhere(f"redis://127.0.0.1:{closed.getsockname()[1]}/0")
-        loop = Dispatcher(stop=stop)
-        loop.turn()
-        assert loop.status()["state"] == "waiting"
-        assert states(submitted)["numbers"] == "ready"
-    redis_elsewhere(good)
-    loop.turn()
-    assert states(submitted)["numbers"] == "queued"
-
-
-def test_dispatcher__one_lane_that_fails_does_not_stop_the_others(
-    platform, stop, submitted, monkeypatch
-):
-    leases.hand_back(step_run_ids=[first_step(submitted).pk], reason="test")
-    dispatch = lanes.dispatch
-
-    def broken(*, lane, **arguments):
-        if lane == "a_broken_one":
-            raise RuntimeError("poisoned")
-        return dispatch(lane=lane, **arguments)
-
-    monkeypatch.setattr(lanes, "dispatch", broken)
-    monkeypatch.setattr(lanes, "with_ready", lambda: ["a_broken_one", "lab"])
-    Dispatcher(stop=stop).turn()
-    assert states(submitted)["numbers"] == "queued"
+# --- timers ------------------------------------------------------------------------------
 
 
 def test_timers__a_cancelled_run_comes_to_its_end(platform, stop, submitted):

@@ -306,7 +306,10 @@ def send(run_ids: list, key: str) -> None:
 
 
 @pytest.mark.slow
-def test_worker__what_it_holds_behind_long_steps_is_not_lost(started, platform, tmp_path):
+def test_worker__what_it_holds_behind_long_steps_is_not_lost(
+    started, platform, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(publisher, "BACKLOG_MESSAGES", 1_000)  # all are sent at once
     path = folder(tmp_path)
     boss = manager(started)
     eventually(lambda: is_working(boss), within=20)

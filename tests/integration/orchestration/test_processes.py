@@ -251,7 +251,7 @@ def test_worker__a_stopped_worker_gives_its_messages_back(started, platform, tmp
         runs.submit(
             automation="lab.patient", input={"folder": path, "seconds": 1.0}, trigger="command"
         )
-        for _ in range(12)
+        for _ in range(8)
     ]
     eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
     eventually(lambda: streams.depth("lab") == 0, within=5, what="all fetched")

@@ -18,6 +18,7 @@ from kombu.transport.virtual.base import QoS
 
 from engine.publishing import ReadyStep
 from orchestration import messages, publisher, streams
+from tests.eventually import eventually
 
 STEP = ReadyStep(7, "lab")
 
@@ -190,3 +191,41 @@ def test_publish__in_a_forked_child_leaves_the_parents_connection_alone(sender, 
     assert (tmp_path / "done").exists()
     sender.publish([ReadyStep(3, "lab")])
     assert sent("lab") == [[1], [2], [3]]
+
+
+# --- backlog -------------------------------------------------------------------------------
+
+
+def fill(sender, messages: int) -> None:
+    for number in range(messages):
+        sender.publish([ReadyStep(number, "lab")])
+
+
+def test_is_backed_up__when_more_waits_than_workers_take_at_once(sender):
+    fill(sender, publisher.BACKLOG_MESSAGES)
+    assert not sender.is_backed_up("lab")
+    fill(sender, 1)
+    assert sender.is_backed_up("lab")
+    assert not sender.is_backed_up("finance")
+
+
+def test_is_backed_up__until_the_queue_has_been_seen_short_again(sender, broker):
+    fill(sender, publisher.BACKLOG_MESSAGES + 1)
+    broker.delete("lab")
+    eventually(lambda: not sender.is_backed_up("lab"), within=1)
+
+
+def test_is_backed_up__asks_redis_no_more_than_a_few_times_a_second(sender, broker):
+    fill(sender, publisher.BACKLOG_MESSAGES + 1)
+    before = broker.info("commandstats").get("cmdstat_llen", {"calls": 0})["calls"]
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        assert sender.is_backed_up("lab")
+    asked = broker.info("commandstats")["cmdstat_llen"]["calls"] - before
+    assert 3 <= asked <= 0.3 / publisher.BACKLOG_SECONDS
+
+
+def test_is_backed_up__while_nothing_can_be_sent(sender, redis_elsewhere):
+    redis_elsewhere(f"redis://127.0.0.1:{free_port()}/0")
+    sender.publish([STEP])
+    assert sender.is_backed_up("lab"), "stored as sent it would count as lost for seconds"

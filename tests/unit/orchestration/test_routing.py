@@ -24,6 +24,11 @@ def test_steps_per_message__few_steps_spread_and_many_travel_together(count, siz
     assert routing.steps_per_message(count) == size
 
 
+def test_messages__a_smaller_spread_makes_fewer_messages():
+    steps = [ReadyStep(number, "a") for number in range(20)]
+    assert [len(ids) for _queue, ids in routing.messages(steps, spread=4)] == [5, 5, 5, 5]
+
+
 def test_messages__keeps_queues_apart_and_their_order():
     steps = [ReadyStep(1, "a"), ReadyStep(2, "b"), ReadyStep(3, "a")]
     assert list(routing.messages(steps)) == [("a", [1]), ("a", [3]), ("b", [2])]

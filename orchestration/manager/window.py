@@ -1,0 +1,52 @@
+"""How much of a lane's backlog stands in its queue: about what the workers take in a moment. Pure.
+
+Too little and workers wait for the dispatcher's next tick; too much and what is urgent waits behind
+it. How fast a queue is taken is learnt from its length, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from orchestration import routing
+
+#: The work that may stand in a queue, in seconds.
+AHEAD_SECONDS = 0.25
+#: StepRuns that are sent at once, at least, at most and at first.
+LEAST, MOST = 4, routing.MAX_STEPS_PER_MESSAGE * routing.SPREAD_MESSAGES
+FIRST = routing.SPREAD_MESSAGES
+#: A queue that takes more StepRuns than this at once has quick ones: they share messages the more
+#: the quicker they are, but no fewer messages than LEAST_SPREAD, for there may be several children.
+QUICK, LEAST_SPREAD = 64, 4
+
+
+class Window:
+    """The number of StepRuns that a queue is given at once; moments are of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.steps = FIRST
+        self._sent = 0
+        self._sent_at = 0.0
+
+    @property
+    def spread(self) -> int:
+        """Return how many messages are filled with one StepRun each before any carries two."""
+        return max(LEAST_SPREAD, routing.SPREAD_MESSAGES * QUICK // max(QUICK, self.steps))
+
+    def room(self, *, depth: int, now: float) -> int:
+        """Return how many StepRuns may be sent to a queue that holds `depth` messages.
+
+        None while more than half of what it is given stands there. A queue found empty was given
+        too little; one that stays full for AHEAD_SECONDS was given too much.
+        """
+        took = now - self._sent_at
+        if depth == 0 and 0 < took < AHEAD_SECONDS:
+            self.steps = max(self.steps, min(MOST, int(self._sent * AHEAD_SECONDS / took)))
+        if depth <= min(routing.SPREAD_MESSAGES, self.steps) // 2:
+            return self.steps
+        if took > AHEAD_SECONDS:
+            self.steps = max(LEAST, self.steps // 2)
+            self._sent, self._sent_at = 0, now
+        return 0
+
+    def note(self, *, sent: int, now: float) -> None:
+        """Remember what was sent, to learn from how long it stands in the queue."""
+        self._sent, self._sent_at = sent, now
