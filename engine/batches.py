@@ -16,6 +16,7 @@ import structlog
 from django.db import transaction
 
 from engine import definitions, durations, outcomes, publishing
+from engine.graph import UNMAPPED
 from engine.publishing import ReadyStep
 from engine.transitions import claims, completions
 
@@ -56,7 +57,8 @@ class Batch:
         self._current: Claimed | None = None
         self._shown = False
         self._finished: list[Finished] = []
-        #: (run, key) -> JSON: what follows here need not ask the database for it.
+        #: (run, key) -> JSON: what follows here need not ask the database for it. No items: a key
+        #: would stand for one of many.
         self.results: dict[tuple[UUID, str], str] = {}
 
     def next(self) -> Claimed | None:
@@ -96,7 +98,7 @@ class Batch:
             for one in finished:
                 if one.step.id not in completion.done:
                     log.warning("late_write_refused", step_run_id=one.step.id)
-                elif one.value is not None and self._waiting:
+                elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
                     self.results[one.step.run_id, one.step.key] = one.value
 
     def complete(self, finished: Sequence[Finished]) -> Completion:

@@ -1,0 +1,51 @@
+"""Corners of batches a review found: what members of one claim must not do to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine import durations, execution, selectors
+from engine.models import StepRun
+from tests.declared import declared
+from tests.integration.engine.test_runs import start, states
+
+LAB = {"worker": "w@h/1", "queue": "lab"}
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """No test knows how long steps took in another."""
+    durations._seconds.clear()
+
+
+def items_of(line, shop, function, count: int, name: str = "wide", **how):
+    """Start a run of short items that are all sent; return it and their ids."""
+
+    def numbers(ctx) -> list[int]:
+        return list(range(count))
+
+    def after(ctx, found: list[Any]) -> int:
+        return len(found)
+
+    first = shop(f"{name}_numbers", numbers)
+    item = shop(f"{name}_item", function, **how)
+    last = shop(f"{name}_after", after)
+    declared(name, lambda inp: last(found=item.map(number=first())))
+    run_id = start(f"lab.{name}")
+    for _ in range(2):
+        execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w@h/0")
+    line.messages.clear()
+    for step in ("item", "after"):
+        durations.note(step=f"lab.{name}_{step}", seconds=0.001)
+    found = StepRun.objects.filter(run_id=run_id, map_index__gte=0).order_by("map_index")
+    return run_id, [row.pk for row in found]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_memory__a_join_gets_all_items_and_not_the_last_one(line, shop, count):
+    run_id, ids = items_of(line, shop, lambda ctx, number: number, count)
+    execution.execute(step_run_ids=ids, **LAB)
+    assert states(run_id)["wide_after"] == "succeeded"
+    assert selectors.output(run_id=run_id) == count
