@@ -48,6 +48,13 @@ def forgotten():
 
 
 @pytest.fixture
+def unhurried(monkeypatch):
+    """Time enough for what is counted here, however busy the machine is."""
+    monkeypatch.setattr(batches, "SLICE_SECONDS", 10.0)
+    monkeypatch.setattr(batches, "GROUP_SECONDS", 10.0)
+
+
+@pytest.fixture
 def wide(line, shop):
     """Make a run whose items are all sent: returns their ids, in the order of the map."""
 
@@ -144,7 +151,7 @@ def test_claim__of_several_leaves_out_who_is_to_run_alone(wide):
     assert alone.begun
 
 
-def test_claim__what_a_lost_answer_had_claimed_is_found_by_its_token(wide, monkeypatch):
+def test_claim__what_a_lost_answer_had_claimed_is_found_by_its_token(wide, monkeypatch, unhurried):
     ids = wide(same, 4)
     original = claims.claim
     tokens = []
@@ -167,7 +174,7 @@ def test_claim__what_a_lost_answer_had_claimed_is_found_by_its_token(wide, monke
 # --- one commit ------------------------------------------------------------------------------
 
 
-def test_group__short_steps_are_written_together(line, wide, commits):
+def test_group__short_steps_are_written_together(line, wide, commits, unhurried):
     ids = wide(same, 32)
     durations.note(step="lab.wide_item", seconds=0.001)
     commits.clear()
@@ -183,7 +190,8 @@ def test_group__short_steps_are_written_together(line, wide, commits):
     assert [message.id for message in line.messages] == [StepRun.objects.get(key="wide_after").pk]
 
 
-def test_group__is_written_when_its_time_is_over(wide, commits):
+def test_group__is_written_when_its_time_is_over(wide, commits, monkeypatch):
+    monkeypatch.setattr(batches, "SLICE_SECONDS", 10.0)
     ids = wide(lambda ctx, number: time.sleep(0.02) or number, 8)
     durations.note(step="lab.wide_item", seconds=0.001)
     commits.clear()
@@ -192,9 +200,9 @@ def test_group__is_written_when_its_time_is_over(wide, commits):
     assert max(commits) <= 4
 
 
-def test_group__is_written_before_a_body_that_is_expected_to_be_long(wide, commits):
+def test_group__is_written_before_a_body_that_is_expected_to_be_long(wide, commits, unhurried):
     ids = wide(same, 3)
-    durations.note(step="lab.wide_item", seconds=1.0)
+    durations.note(step="lab.wide_item", seconds=1000.0)
     commits.clear()
     execution.execute(step_run_ids=ids, worker="w@h/1")
     assert commits == [1] * 3
@@ -209,7 +217,7 @@ def test_group__a_fenced_member_drops_out_and_the_others_stand(wide):
     assert not StepOutput.objects.filter(step_run_id=ids[1]).exists()
 
 
-def test_group__members_of_several_runs_end_their_runs(line, shop, commits):
+def test_group__members_of_several_runs_end_their_runs(line, shop, commits, unhurried):
     one = shop("one", lambda ctx: 1)
     declared("single", lambda inp: one())
     durations.note(step="lab.one", seconds=0.001)
@@ -220,7 +228,7 @@ def test_group__members_of_several_runs_end_their_runs(line, shop, commits):
     assert [state(run_id) for run_id in found] == ["succeeded"] * 5
 
 
-def test_group__a_failure_among_them_is_its_own(line, wide):
+def test_group__a_failure_among_them_is_its_own(line, wide, unhurried):
     def odd(ctx, number: int) -> int:
         if number == 3:
             raise StepError("odd", "It is.")
@@ -237,7 +245,7 @@ def test_group__a_failure_among_them_is_its_own(line, wide):
     assert not Lease.objects.exists()
 
 
-def test_group__an_answer_lost_at_its_commit_is_found_again(wide, monkeypatch):
+def test_group__an_answer_lost_at_its_commit_is_found_again(wide, monkeypatch, unhurried):
     ids = wide(same, 4)
     durations.note(step="lab.wide_item", seconds=0.001)
     original = completions.complete
@@ -258,7 +266,7 @@ def test_group__an_answer_lost_at_its_commit_is_found_again(wide, monkeypatch):
     assert not Lease.objects.exists()
 
 
-def test_group__writing_steps_commit_alone(line, ledger, commits):
+def test_group__writing_steps_commit_alone(line, ledger, commits, unhurried):
     run_id = start("lab.booking", count=6)
     for _ in range(2):
         execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w@h/1")
@@ -273,7 +281,7 @@ def test_group__writing_steps_commit_alone(line, ledger, commits):
 # --- sticky ----------------------------------------------------------------------------------
 
 
-def test_sticky__a_chain_runs_in_one_go_and_without_a_message(line, chain, commits):
+def test_sticky__a_chain_runs_in_one_go_and_without_a_message(line, chain, commits, unhurried):
     shown = []
 
     def look(ctx):
@@ -320,7 +328,7 @@ def test_sticky__ends_with_its_slice_of_time(line, chain):
     settle(line, run_id, "succeeded")
 
 
-def test_sticky__a_fork_goes_on_with_one_and_sends_the_other(line, shop):
+def test_sticky__a_fork_goes_on_with_one_and_sends_the_other(line, shop, unhurried):
     one = shop("one", lambda ctx: 1)
     names = []
 
@@ -354,7 +362,7 @@ def test_sticky__a_fork_goes_on_with_one_and_sends_the_other(line, shop):
 
 
 @pytest.mark.parametrize("what", ["run paused", "lane paused", "lane limited", "run cancelled"])
-def test_sticky__stops_where_nothing_new_may_begin(line, chain, what):
+def test_sticky__stops_where_nothing_new_may_begin(line, chain, what, unhurried):
     seen = []
     run_ids = []
 
@@ -392,7 +400,7 @@ def _closing(action):
     return closed
 
 
-def test_sticky__a_chunk_goes_on_as_a_chunk(line, chain, commits):
+def test_sticky__a_chunk_goes_on_as_a_chunk(line, chain, commits, unhurried):
     name = chain(lambda ctx: None, 3)
     for step in ("lab.chain_first", "lab.chain_next"):
         durations.note(step=step, seconds=0.001)
