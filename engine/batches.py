@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db import transaction
@@ -97,7 +97,8 @@ class Batch:
             self.accept(completion)
             for one in finished:
                 if one.step.id not in completion.done:
-                    log.warning("late_write_refused", step_run_id=one.step.id)
+                    # Not the step that runs now, whose name the log's context may hold.
+                    log.warning("late_write_refused", **_named(one.step))
                 elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
                     self.results[one.step.run_id, one.step.key] = one.value
 
@@ -206,6 +207,17 @@ class Batch:
         known = set(self.open_ids())
         found = claims.still_open(claim=self._claim, worker=self._worker)
         return [one for one in found if one.id not in known]
+
+
+def _named(step: Claimed) -> dict[str, Any]:
+    """Return what the log says of a step, whichever one runs just now."""
+    return {
+        "run_id": str(step.run_id),
+        "step": step.key,
+        "step_run_id": step.id,
+        "attempt": step.attempt,
+        "correlation_id": step.correlation_id,
+    }
 
 
 def _is_long(step: Claimed) -> bool:

@@ -8,6 +8,7 @@ from collections import Counter
 
 import psycopg
 import pytest
+import structlog
 from django.db import OperationalError, connection, connections
 
 from engine import batches, durations, execution, heartbeat, lanes, leases, runs
@@ -215,6 +216,20 @@ def test_group__a_fenced_member_drops_out_and_the_others_stand(wide):
     assert complete(*held, successors=["wide_after"]).done == {ids[0], ids[2], ids[3]}
     assert StepRun.objects.get(pk=ids[1]).state == "ready"
     assert not StepOutput.objects.filter(step_run_id=ids[1]).exists()
+
+
+def test_group__a_refused_member_is_named_in_the_log(wide):
+    """Not the step that runs when the others' results are refused."""
+    ids = wide(same, 3)
+    held = leases.claim(step_run_ids=ids, worker="w@h/1")
+    StepRun.objects.filter(pk=ids[1]).update(claim=None, state="ready")
+    with structlog.testing.capture_logs() as logged:
+        execution.run(held)
+    (said,) = [line for line in logged if line["event"] == "late_write_refused"]
+    row = StepRun.objects.get(pk=ids[1])
+    assert (said["step_run_id"], said["run_id"], said["step"], said["attempt"]) == (
+        row.pk, str(row.run_id), row.key, 1,
+    )  # fmt: skip
 
 
 def test_group__members_of_several_runs_end_their_runs(line, shop, commits, unhurried):
