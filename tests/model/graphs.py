@@ -8,9 +8,10 @@ from django.db import connection
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from engine.authoring import Retry, StepContext, StepError, step
+from engine.authoring import Retry, StepContext, step
 from engine.graph import Binding, Graph, Node
 from engine.registry import AutomationDeclaration
+from tests.model.script import Script
 
 DEPARTMENT = "model"
 MAX_NODES, MAX_PARENTS, MAX_ITEMS = 5, 3, 3
@@ -20,25 +21,6 @@ TWICE = Retry(attempts=2, first_delay=3600.0, max_delay=3600.0, jitter=0.0)
 
 class Nothing(BaseModel):
     """The input of every automation here."""
-
-
-class KilledError(BaseException):
-    """End the worker in the middle of a step, as SIGKILL would: nobody handles it."""
-
-
-class Script:
-    """What the body that runs next does."""
-
-    outcome = "succeed"
-
-    @classmethod
-    def play(cls) -> None:
-        if cls.outcome == "fail":
-            raise StepError("told_to", "It was told to fail.")
-        if cls.outcome == "give up":
-            raise StepError("told_to", "It was told to fail for good.", permanent=True)
-        if cls.outcome == "die":
-            raise KilledError
 
 
 def pure(

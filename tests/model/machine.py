@@ -17,15 +17,20 @@ from engine.models import DeadLetter, Run, StepRun
 from engine.states import RUN_TERMINAL, RunState
 from engine.transitions import runs as moves
 from tests.model.graphs import DEPARTMENT, graphs
+from tests.model.script import GROUP, NOTHING, OUTLASTS, SLICE, Act
 from tests.model.world import DUE, EXPIRED, OVERDUE, World, execute
 
 if TYPE_CHECKING:
-    from engine.transitions.claims import Claimed
+    from tests.model.holders import Holder
 
 MAX_RUNS = 5
 WHICH = st.integers(0, 20)
+#: Steps a message names at most.
+SIZES = st.integers(1, 4)
 TROUBLES = st.sampled_from(["fail", "give up", "die"])
 OUTCOMES = st.one_of(st.just("succeed"), TROUBLES)
+SECONDS = st.sampled_from([NOTHING, NOTHING, GROUP, SLICE])
+ACTS = st.builds(Act, outcome=OUTCOMES, seconds=SECONDS, beats=st.booleans())
 
 
 class Platform(RuleBasedStateMachine):
@@ -49,11 +54,11 @@ class Platform(RuleBasedStateMachine):
 
     # Messages
 
-    @rule(which=WHICH, count=st.integers(1, 3))
-    def deliver(self, which, count) -> None:
+    @rule(which=WHICH, count=st.integers(1, 3), size=SIZES)
+    def deliver(self, which, count, size) -> None:
         """Messages come, in any order; their workers are at work from now on."""
         for _ in range(count):
-            self._claim(which)
+            self._claim(which, size=size)
 
     @precondition(lambda self: self.world.messages)
     @rule(which=WHICH)
@@ -71,11 +76,11 @@ class Platform(RuleBasedStateMachine):
     def reorder(self) -> None:
         self.world.messages.reverse()
 
-    @rule(which=WHICH)
-    def ghost(self, which) -> None:
-        """A message of long ago arrives, of any step in any state."""
+    @rule(which=WHICH, size=SIZES)
+    def ghost(self, which, size) -> None:
+        """A message of long ago arrives, of any steps in any state."""
         ids = list(StepRun.objects.order_by("id").values_list("id", flat=True))
-        self.world.claim(ids[which % len(ids)])
+        self.world.claim(*{ids[(which + n) % len(ids)]: None for n in range(size)})
 
     @rule(noticed=st.booleans())
     def flush(self, noticed) -> None:
@@ -86,74 +91,101 @@ class Platform(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(count=st.integers(1, 4))
-    def work(self, count) -> None:
+    @rule(count=st.integers(1, 4), size=SIZES)
+    def work(self, count, size) -> None:
         """The everyday case, so that runs get far: messages come and their steps are run."""
         for _ in range(count):
-            self._next("succeed")
+            holder = self._claim(0, size=size)
+            if holder is not None:
+                self.world.run(holder)
 
     @rule(outcome=TROUBLES, times=st.integers(1, 3))
     def go_wrong(self, outcome, times) -> None:
         """A step fails or ends its worker, perhaps until it is dead."""
         for _ in range(times):
-            step = self._next(outcome)
-            if step is None:
+            holder = self._claim(0)
+            if holder is None:
                 return
+            (step,) = holder.held
+            self.world.end(holder, Act(outcome))
             if outcome == "die":
-                leases.worker_lost(step_run_ids=[step.id], worker=step.worker)
+                self._hint(holder)
             execute(DUE)
             self.world.tick()
             self.world.first(step.id)
 
     @precondition(lambda self: self.world.held)
-    @rule(which=WHICH, outcome=OUTCOMES, dies=st.booleans())
-    def finish(self, which, outcome, dies) -> None:
-        """A claim is brought to its end, by its holder or by a zombie."""
-        step = self.world.held[which % len(self.world.held)]
+    @rule(which=WHICH, acts=st.lists(ACTS, min_size=1, max_size=3))
+    def go_on(self, which, acts) -> None:
+        """A holder, or a zombie, runs some of what it has; what it finished may not be written."""
+        self.world.end(self._holder(which), *acts, bodies=len(acts))
+
+    @precondition(lambda self: self.world.held)
+    @rule(which=WHICH)
+    def outlast(self, which) -> None:
+        """A body takes long: the heartbeat writes, hands back and shows it."""
+        self.world.end(self._holder(which), Act("succeed", OUTLASTS, beats=True), bodies=1)
+
+    @precondition(lambda self: self.world.held)
+    @rule(which=WHICH, dies=st.booleans())
+    def write(self, which, dies) -> None:
+        """Results are written together; the process may die before it has sent the successors."""
+        holder = self._holder(which)
         with self.world.publishing_dies(dies):
-            self.world.end(step, outcome)
+            self.world.flush(holder)
+        if dies:
+            self.world.vanish(holder)
+
+    @precondition(lambda self: self.world.held)
+    @rule(which=WHICH, acts=st.lists(ACTS, max_size=2), dies=st.booleans())
+    def finish(self, which, acts, dies) -> None:
+        """A claim is brought to its end, by its holder or by a zombie."""
+        with self.world.publishing_dies(dies):
+            self.world.end(self._holder(which), *acts)
 
     @precondition(lambda self: self.world.held)
     @rule(which=WHICH, hinted=st.booleans())
     def crash(self, which, hinted) -> None:
         """The holder vanishes; its parent says so, or nobody does."""
-        step = self.world.held.pop(which % len(self.world.held))
+        holder = self._holder(which)
         if hinted:
-            leases.worker_lost(step_run_ids=[step.id], worker=step.worker)
+            self._hint(holder)
+        else:
+            self.world.vanish(holder)
 
     @precondition(lambda self: self.world.held)
     @rule(which=WHICH)
     def renew(self, which) -> None:
-        step = self.world.held[which % len(self.world.held)]
-        holds = StepRun.objects.filter(pk=step.id, claim=step.claim, state="running").exists()
-        assert (leases.renew(step=step) is not None) == holds
+        holder = self._holder(which)
+        holds = bool(self.world.open_under(holder))
+        assert (leases.renew(step=holder.held[0]) is not None) == holds
 
     @rule()
     def expire(self) -> None:
         """No lease was renewed for too long; the reaper has not been there yet."""
         execute(EXPIRED)
 
-    @rule(which=WHICH, outcome=OUTCOMES)
-    def come_back(self, which, outcome) -> None:
+    @rule(which=WHICH, size=SIZES, acts=st.lists(ACTS, max_size=3))
+    def come_back(self, which, size, acts) -> None:
         """A holder stalls until its claim is taken, and goes on as if nothing had been."""
-        step = self._lose(which)
-        if step is not None:
-            self.world.end(step, outcome)
+        holder = self._lose(which, size)
+        if holder is not None:
+            self.world.end(holder, *acts)
 
-    @rule(which=WHICH, outcomes=st.tuples(OUTCOMES, OUTCOMES), zombie_first=st.booleans())
-    def be_replaced(self, which, outcomes, zombie_first) -> None:
+    @rule(which=WHICH, size=SIZES, acts=st.tuples(ACTS, ACTS), zombie_first=st.booleans())
+    def be_replaced(self, which, size, acts, zombie_first) -> None:
         """Two believe that they hold a step, of whom one does; both come to an end."""
-        zombie = self._lose(which)
+        zombie = self._lose(which, size)
         if zombie is None:
             return
         execute(DUE)
         self.world.tick()
-        holder = self.world.claim(zombie.id)
+        holder = self.world.claim(zombie.held[which % len(zombie.held)].id)
         self.world.seen["two holders"] += holder is not None
         both = [zombie, holder] if zombie_first else [holder, zombie]
-        for step, outcome in zip(both, outcomes, strict=True):
-            if step is not None:
-                self.world.end(step, outcome)
+        for one, act in zip(both, acts, strict=True):
+            if one is not None:
+                self.world.end(one, act)
 
     # The manager and time
 
@@ -259,35 +291,39 @@ class Platform(RuleBasedStateMachine):
         self.world.settle()
         assert set(Run.objects.values_list("state", flat=True)) <= RUN_TERMINAL
 
-    def _next(self, outcome: str) -> Claimed | None:
-        step = self._claim(0)
-        if step is not None:
-            self.world.end(step, outcome)
-        return step
-
-    def _claim(self, which: int) -> Claimed | None:
+    def _claim(self, which: int, *, size: int = 1) -> Holder | None:
         """Deliver messages until one is good; the manager looks first when there is none."""
-        messages = self.world.messages
-        if not messages:
+        if not self.world.messages:
             self.world.tick()
             self.world.find_lost()
             self.world.tick()
-        while messages:
-            step = self.world.claim(messages.pop(which % len(messages)).id)
-            if step is not None:
-                return step
+        while self.world.messages:
+            holder = self.world.deliver(which, size=size)
+            if holder is not None:
+                return holder
         return None
 
-    def _lose(self, which: int) -> Claimed | None:
+    def _holder(self, which: int) -> Holder:
+        return self.world.held[which % len(self.world.held)]
+
+    def _hint(self, holder: Holder) -> None:
+        """Let a process be gone, and its parent say so, with what its message had named."""
+        ids = [step.id for step in holder.held]
+        self.world.vanish(
+            holder, how=lambda: leases.worker_lost(step_run_ids=ids, worker=holder.worker)
+        )
+
+    def _lose(self, which: int, size: int) -> Holder | None:
         """Let one of the holders stall until its claim is taken from it."""
         if not self.world.held:
-            self._claim(which)
+            self._claim(which, size=size)
         if not self.world.held:
             return None
-        step = self.world.held[which % len(self.world.held)]
-        execute(EXPIRED + " WHERE claim = %s", step.claim)
-        self.world.seen["reaped"] += leases.reap(limit=100)
-        return step
+        holder = self._holder(which)
+        execute(EXPIRED + " WHERE claim = %s", holder.claim)
+        self.world.seen["reaped"] += self.world.vanish(holder, how=lambda: leases.reap(limit=100))
+        self.world.held.append(holder)
+        return holder
 
     def _run(self, which: int) -> Run:
         found = list(Run.objects.order_by("id"))

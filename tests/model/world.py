@@ -6,21 +6,22 @@ the rows (a lease, a backoff, a deadline) are moved into the past instead of bei
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from django.db import connection
 
-from engine import execution, lanes, leases, publishing, registry, runs, sql
+from engine import durations, lanes, leases, publishing, registry, runs, sql
 from engine.invariants import surveys, verification
 from engine.models import Lane, Run, StepRun
 from engine.states import RUN_CLAIMABLE
 from tests.model import graphs
-from tests.model.graphs import DEPARTMENT, KilledError, Script
+from tests.model.graphs import DEPARTMENT
+from tests.model.holders import Holder
+from tests.model.script import Act, seen
 
 if TYPE_CHECKING:
-    from engine.transitions.claims import Claimed
+    from collections.abc import Callable
 
 MANY = 1000
 #: Children before parents.
@@ -55,6 +56,11 @@ OF_THE_ENGINE = {
 EXPIRED = "UPDATE engine_lease SET expires_at = now() - interval '1 hour'"
 DUE = "UPDATE engine_steprun SET next_at = now() - interval '1 hour' WHERE state = 'retry_wait'"
 OVERDUE = "UPDATE engine_run SET deadline_at = now() - interval '1 hour' WHERE id = %s"
+# What is seen to be running is alone under its claim: it is what a lost worker is blamed on.
+NOT_ALONE = """
+SELECT claim FROM engine_steprun WHERE state IN ('queued', 'running') AND claim IS NOT NULL
+GROUP BY claim HAVING bool_or(state = 'running') AND count(*) > 1
+"""
 MISBOOKED = """
 SELECT b.run_id, b.step, b.map_index, b.n, s.state FROM (
     SELECT run_id, step, map_index, count(*) AS n FROM model_ledger GROUP BY 1, 2, 3) b
@@ -87,17 +93,17 @@ ALL_SURVEYS = in_one_statement()
 class World:
     """Broker, workers and manager, with what they believe."""
 
-    #: What happened in all worlds of this test: a model in which nothing happens proves nothing.
-    seen: Counter[str] = Counter()
+    seen = seen
 
     def __init__(self) -> None:
         # Planned once for all examples, and never compiled: the tables are small.
         execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
         execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
         runs._forget_versions()
+        durations._seconds.clear()
         self.messages: list[publishing.ReadyStep] = []
-        #: Claims whose worker has not ended them, and may still try to, however late.
-        self.held: list[Claimed] = []
+        #: Processes that have not ended what they claimed, and may still try to, however late.
+        self.held: list[Holder] = []
         self.cancelled: set = set()
         self.deaf = False
         #: Whether so much waits that the manager sends what is new.
@@ -128,41 +134,105 @@ class World:
         self.plans = {"limit": 3, **verification._plans()}
         self.seen["submitted"] += 1
 
-    def claim(self, step_run_id: int) -> Claimed | None:
-        """Deliver a message; what may not begin must not be claimed."""
-        row = StepRun.objects.select_related("run").get(pk=step_run_id)
+    def claim(self, *step_run_ids: int, queue: str = "") -> Holder | None:
+        """Deliver a message; what may not begin must not be claimed, and everything else is."""
+        several = len(step_run_ids) > 1
+        rows = StepRun.objects.select_related("run").in_bulk(step_run_ids)
+        may_begin = [n for n in step_run_ids if self._may_begin(rows[n], several=several)]
+        found = leases.claim(step_run_ids=step_run_ids, worker=Holder.name())
+        assert [one.id for one in found] == may_begin, f"{rows}: {found}"
+        self.seen["message refused"] += len(rows) - len(found)
+        self.seen["left out, alone"] += sum(several and row.alone for row in rows.values())
+        if not found:
+            return None
+        self.seen["claimed"] += len(found)
+        self.seen["chunk claimed"] += len(found) > 1
+        self.seen["alone"] += sum(rows[one.id].alone for one in found)
+        holder = Holder(found, queue=queue or found[0].queue)
+        self.held.append(holder)
+        return holder
+
+    def _may_begin(self, row: StepRun, *, several: bool) -> bool:
         lane = Lane.objects.get(pk=DEPARTMENT)
-        may_begin = (
+        return (
             row.state in {"ready", "queued"}
             and row.claim is None
             and row.run.state in RUN_CLAIMABLE
             and row.run_id not in self.cancelled
             and not lane.paused
             and not (lane.max_concurrency is not None and row.state == "ready")
+            and not (several and row.alone)
         )
-        found = leases.claim(step_run_ids=[step_run_id], worker="model/1")
-        assert len(found) == int(may_begin), f"{row} of a {row.run.state} run: {found}"
-        if not found:
-            self.seen["message refused"] += 1
-            return None
-        self.held.append(found[0])
-        self.seen["claimed"] += 1
-        return found[0]
 
-    def end(self, step: Claimed, outcome: str) -> None:
-        """Let a worker run the step it once claimed; without the claim it must write nothing."""
-        self.held.remove(step)
-        lost = not StepRun.objects.filter(pk=step.id, claim=step.claim, state="running").exists()
+    def end(self, holder: Holder, *acts: Act, bodies: int = 1000) -> None:
+        """Let a process go on with what it once claimed; what it lost it must not write."""
+        with self._watched(holder):
+            how = holder.play(acts, bodies=bodies)
+            if how != "goes on":
+                self.held.remove(holder)
+            if how == "done":
+                assert not self.open_under(holder), "nobody will go on with what is left"
+        self.seen[f"process {how}"] += 1
+
+    def run(self, holder: Holder) -> None:
+        """Let a process run everything it holds in one go."""
+        with self._watched(holder):
+            self.held.remove(holder)
+            holder.run()
+            assert not self.open_under(holder), "nobody will go on with what is left"
+
+    def flush(self, holder: Holder) -> None:
+        """Let a process write what it has finished, as the heartbeat's thread may at any time."""
+        with self._watched(holder):
+            holder.batch.flush()
+
+    @contextmanager
+    def _watched(self, holder: Holder):
+        """Hold a process that has lost its claim to writing nothing, byte by byte."""
+        lost = not self.open_under(holder)
         before = self.digest() if lost else None
-        Script.outcome = outcome
-        with suppress(KilledError):
-            execution.run([step])
-        if step.kind == "map" and not lost:
-            items = StepRun.objects.filter(run_id=step.run_id, key=step.key, map_index__gte=0)
-            self.seen[f"map of {items.count()}"] += 1
+        had = len(holder.batch.open_ids())
+        yield
         if lost:
             assert self.digest() == before, "a zombie has written"
-        self.seen["zombie refused" if lost else f"told to {outcome}"] += 1
+            self.seen["zombie refused"] += had > 0
+            self.seen["chunk zombie refused"] += had > 1
+
+    def open_under(self, holder: Holder) -> list[int]:
+        """Return what a process holds, as the database sees it."""
+        found = StepRun.objects.filter(claim=holder.claim, state__in=["queued", "running"])
+        return sorted(found.values_list("id", flat=True))
+
+    def vanish(self, holder: Holder, *, how: Callable[[], int] | None = None) -> int:
+        """Let a process be gone; `how` somebody finds out, who must blame the right one."""
+        if holder in self.held:
+            self.held.remove(holder)
+        ids = self.open_under(holder)
+        before = StepRun.objects.in_bulk(ids)
+        if how is None:
+            self.seen["chunk lost"] += len(ids) > 1
+            return 0
+        ended = how()
+        for row in StepRun.objects.filter(pk__in=ids):
+            was = before[row.pk]
+            blamed = was.state == "running" and not was.cancel_requested
+            assert row.claim is None
+            assert row.crashes == was.crashes + blamed, "only what ran alone is blamed"
+            assert row.alone == (was.alone or was.state == "queued"), "the others run alone"
+        self.seen["chunk lost"] += len(ids) > 1
+        self.seen["chunk lost, found"] += len(ids) > 1
+        return ended
+
+    def deliver(self, which: int, *, size: int) -> Holder | None:
+        """Deliver one message of up to so many steps of one queue; who runs alone comes alone."""
+        first = self.messages.pop(which % len(self.messages))
+        ids = {first.id: None}
+        if not first.alone:
+            for other in list(self.messages):
+                if len(ids) < size and other.queue == first.queue and not other.alone:
+                    self.messages.remove(other)
+                    ids[other.id] = None
+        return self.claim(*ids, queue=first.queue)
 
     def first(self, step_run_id: int) -> None:
         """Let the message of this step come next, if there is one."""
@@ -196,11 +266,11 @@ class World:
     def check(self) -> None:
         """Hold the database to the contract, and the ledger to exactly once."""
         self.seen["judged"] += 1
-        if sql.rows(ALL_SURVEYS, self.plans) or execute(MISBOOKED):
+        if sql.rows(ALL_SURVEYS, self.plans) or execute(MISBOOKED) or execute(NOT_ALONE):
             broken = [
                 (v.check.name, v.step_run_id, v.what) for v in verification.judge().violations
             ]
-            raise AssertionError(broken or execute(MISBOOKED))
+            raise AssertionError(broken or (execute(MISBOOKED), execute(NOT_ALONE)))
 
     def settle(self) -> None:
         """No more faults: every worker of before is gone, time passes, messages arrive."""
@@ -215,7 +285,7 @@ class World:
             self.tick()
             self.find_lost()
             while self.messages:
-                step = self.claim(self.messages.pop(0).id)
-                if step is not None:
-                    self.end(step, "succeed")
+                holder = self.deliver(0, size=4)
+                if holder is not None:
+                    self.run(holder)
             self.check()

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from engine import policies, publishing, registry
+from engine import batches, execution, heartbeat, policies, publishing, registry
+from engine.transitions import claims, completions
 from tests.model import graphs
 from tests.model.machine import Platform
+from tests.model.script import Heart, clock, heart
 from tests.model.world import World, execute
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
@@ -28,11 +30,21 @@ ENOUGH = 200
 NEEDED = (
     "claimed",
     "message refused",
+    "chunk claimed",
+    "left out, alone",
+    "sticky",
+    "group commit of 2+",
+    "handed back",
+    "shown",
+    "chunk lost",
+    "chunk lost, found",
+    "alone",
     "told to succeed",
     "told to fail",
     "told to give up",
     "told to die",
     "zombie refused",
+    "chunk zombie refused",
     "two holders",
     "reaped",
     "woken",
@@ -59,12 +71,48 @@ def model(legal_moves_only, monkeypatch, settings):
     monkeypatch.setattr(policies, "CRASH_DELAY_SECONDS", 3600.0)
     monkeypatch.setattr(publishing, "_publisher", publishing._publisher)
     settings.LEASE_SECONDS = 3600.0
+    for module in (batches, completions, execution, heartbeat):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(execution, "heart", heart)
+    monkeypatch.setattr(completions, "complete", _counted(completions.complete))
+    monkeypatch.setattr(completions, "expand", _expanded(completions.expand))
+    monkeypatch.setattr(claims, "hand_back", _handed_back(claims.hand_back))
+    Heart.start()
     graphs.declare_steps()
     execute("CREATE TABLE IF NOT EXISTS model_ledger (run_id uuid, step text, map_index int)")
     World.seen.clear()
     yield
+    Heart.stop()
     execute("DROP TABLE model_ledger")
     execute("RESET plan_cache_mode; RESET jit")
+
+
+def _counted(original):
+    def complete(**values):
+        found = original(**values)
+        World.seen["group commit of 2+"] += len(found.done) > 1
+        World.seen["sticky"] += len(found.held)
+        return found
+
+    return complete
+
+
+def _expanded(original):
+    def expand(**values):
+        found = original(**values)
+        World.seen[f"map of {len(values['items'])}"] += found is not None
+        return found
+
+    return expand
+
+
+def _handed_back(original):
+    def hand_back(**values):
+        found = original(**values)
+        World.seen["handed back"] += len(found)
+        return found
+
+    return hand_back
 
 
 @pytest.mark.timeout(3600)
