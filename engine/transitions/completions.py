@@ -60,7 +60,9 @@ kept AS (
 # Readies the successors in the transaction that ends their last parent (I5). `pending` falls in
 # every state, so that it stays true for a step that a requeue may bring back. What the holder goes
 # on with itself (sticky) is claimed here: alone it is running, beside others it is queued, held.
-# A pause, a cancel and a lane's limit are looked at again: a fast path has no credit.
+# A pause, a cancel and a lane's limit are looked at again: a fast path has no credit. What is
+# written comes from the row as it was locked: an UPDATE builds its row from the snapshot first, and
+# meets the constraints with it, before it finds that another has changed it.
 _SUCCESSORS = f""",
 edges AS (
     SELECT d.run_id, e.key, {{change}} AS change, bool_or(e.sticky) AS sticky
@@ -68,33 +70,33 @@ edges AS (
         AS e(parent, key, sticky) JOIN done d ON d.id = e.parent
     GROUP BY d.run_id, e.key),
 following AS (
-    SELECT s.id, s.run_id, s.lane, e.change,
-        s.state = 'waiting' AND s.pending + e.change = 0 AS due,
+    SELECT s.id, s.run_id, s.lane, s.state, s.pending + e.change AS pending, s.attempt,
         e.sticky AND s.queue = %(queue)s AND NOT s.cancel_requested AND NOT s.alone AS sticky
     FROM edges e JOIN engine_steprun s
         ON s.run_id = e.run_id AND s.key = e.key AND s.map_index = -1
     ORDER BY s.id DESC FOR NO KEY UPDATE OF s),
 judged AS (
-    SELECT f.*, f.due AND r.state IN ('running', 'blocked') AND {LANE_IS_FREE.format(row="f")}
-        AS free
+    SELECT f.*, f.state = 'waiting' AND f.pending = 0 AS due,
+        f.state = 'waiting' AND f.pending = 0 AND r.state IN ('running', 'blocked')
+            AND {LANE_IS_FREE.format(row="f")} AS free
     FROM following f JOIN engine_run r ON r.id = f.run_id),
 freed AS (
     UPDATE engine_steprun s
-    SET pending = s.pending + j.change,
-        state = CASE WHEN NOT j.due THEN s.state WHEN NOT j.free THEN 'ready'
+    SET pending = j.pending,
+        state = CASE WHEN NOT j.due THEN j.state WHEN NOT j.free THEN 'ready'
             WHEN j.sticky AND %(solo)s THEN 'running' ELSE 'queued' END,
         claim = CASE WHEN j.free AND j.sticky THEN %(claim)s ELSE s.claim END,
         worker = CASE WHEN j.free AND j.sticky THEN %(worker)s ELSE s.worker END,
-        attempt = CASE WHEN j.free AND j.sticky AND %(solo)s THEN s.attempt + 1
-            ELSE s.attempt END,
+        attempt = CASE WHEN j.free AND j.sticky AND %(solo)s THEN j.attempt + 1
+            ELSE j.attempt END,
         started_at = CASE WHEN j.free AND j.sticky AND %(solo)s THEN clock_timestamp()
             ELSE s.started_at END,
-        ready_at = CASE WHEN s.pending + j.change = 0 THEN clock_timestamp() END,
-        dispatched_at = CASE WHEN s.pending + j.change = 0 THEN clock_timestamp() END,
+        ready_at = CASE WHEN j.pending = 0 THEN clock_timestamp() END,
+        dispatched_at = CASE WHEN j.pending = 0 THEN clock_timestamp() END,
         dispatches = 0
     FROM judged j WHERE s.id = j.id
     RETURNING s.id, s.run_id, s.key, s.kind, s.lane, s.queue, s.attempt, s.failures, s.crashes,
-        s.state, s.started_at, j.due AND j.free AS free, j.due AND j.free AND j.sticky AS mine)
+        s.state, s.started_at, j.free, j.free AND j.sticky AS mine)
 """
 # The runs come last, also when this statement could take them earlier.
 _SINKS = """,

@@ -9,7 +9,7 @@ from collections import Counter
 import psycopg
 import pytest
 import structlog
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
 
 from engine import batches, durations, execution, heartbeat, lanes, leases, runs
 from engine.authoring import StepError
@@ -19,6 +19,7 @@ from tests.catalog.lab import _dsn
 from tests.declared import declared
 from tests.eventually import eventually
 from tests.held import complete
+from tests.integration.engine.test_review import somebody_waits
 from tests.integration.engine.test_runs import settle, start, state, states
 
 LAB = {"worker": "w@h/1", "queue": "lab"}
@@ -601,3 +602,36 @@ def test_effect__in_a_chunk_is_made_by_a_step_that_is_shown_alone(line, wide):
     line.deliver()
     assert len(seen) == 3
     assert Run.objects.get().state == "succeeded"
+
+
+def test_sticky__a_join_of_many_chunks_goes_on_in_the_last_one(line, wide, commits):
+    ids = wide(same, 200)
+    durations.note(step="lab.wide_item", seconds=0.001)
+    for start_at in range(0, 200, 32):
+        execution.execute(step_run_ids=ids[start_at : start_at + 32], **LAB)
+    assert Run.objects.get().state == "succeeded"
+    assert line.messages == []
+
+
+def test_sticky__two_chunks_that_meet_at_a_join_ready_it_once(line, wide):
+    """The second one waits for the first one's row, and must go on from what it has become."""
+    ids = wide(same, 8)
+    join = StepRun.objects.get(key="wide_after")
+    first = leases.claim(step_run_ids=ids[:6], worker="w@h/1")
+    second = leases.claim(step_run_ids=ids[6:], worker="w@h/2")
+    sticky = {"successors": ["wide_after"], "queue": "lab"}
+    results = []
+
+    def late() -> None:
+        results.append(complete(*second, **sticky, sticky={one.id: "wide_after" for one in second}))
+
+    thread = threading.Thread(target=_closing(late))
+    with transaction.atomic():
+        assert complete(*first, **sticky).held == []
+        thread.start()
+        eventually(somebody_waits, within=5)
+    thread.join()
+    (done,) = results
+    assert [one.id for one in done.held] == [join.pk]
+    join.refresh_from_db()
+    assert (join.state, join.pending, join.worker) == ("queued", 0, "w@h/2")
