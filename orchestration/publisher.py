@@ -28,15 +28,20 @@ BREAK_SECONDS = 2.0
 BATCH_MESSAGES = 500
 #: More messages than this in a queue are a backlog: what is added waits in the database.
 BACKLOG_MESSAGES = 8
-#: A queue that was backed up is asked for its length again after this, in seconds.
-BACKLOG_SECONDS = 0.05
+#: What was last seen of a queue is believed for so long, in seconds.
+BELIEF_SECONDS = 0.05
 
 
-class Depth(NamedTuple):
-    """How many messages a queue held, and when that was seen."""
+class Look(NamedTuple):
+    """Whether a queue was backed up, and when that was seen."""
 
-    messages: int
+    backed_up: bool
     at: float
+
+    @property
+    def is_old(self) -> bool:
+        """Return whether the queue is to be looked at again."""
+        return time.monotonic() - self.at > BELIEF_SECONDS
 
 
 class BrokerAwayError(Exception):
@@ -54,7 +59,7 @@ class Publisher:
     def __init__(self) -> None:
         self._closed_until = 0.0
         #: Queue -> what was last seen of it; a plain dict, read and replaced by any thread.
-        self._depths: dict[str, Depth] = {}
+        self._looks: dict[str, Look] = {}
 
     @property
     def is_open(self) -> bool:
@@ -73,31 +78,40 @@ class Publisher:
     def is_backed_up(self, queue: str) -> bool:
         """Return whether what is added had better wait in the database, in line by priority.
 
-        So it is while the queue holds more than BACKLOG_MESSAGES, as of at most BACKLOG_SECONDS
-        ago, and while nothing can be sent. The dispatcher is told, and looks at once.
+        So it is while the queue holds more than BACKLOG_MESSAGES or a line stands before it, as of
+        at most BELIEF_SECONDS ago, and while nothing can be sent. The dispatcher is told, and looks
+        at once.
         """
         if not self.is_open:
             return True
-        known = self._depths.get(queue)
-        if known is None or known.messages <= BACKLOG_MESSAGES:
-            return False
-        if time.monotonic() - known.at > BACKLOG_SECONDS:
+        known = self._looks.get(queue)
+        if known is None or known.is_old:
             try:
-                client = streams.client(reply_seconds=streams.QUICK_SECONDS)
-                self._note(client, queue, client.llen(queue))
+                depth, line = streams.backlog(queue, reply_seconds=streams.QUICK_SECONDS)
+                return self._note(queue, backed_up=line or depth > BACKLOG_MESSAGES)
             except (redis.RedisError, OSError):
                 self._closed_until = time.monotonic() + BREAK_SECONDS
                 return True
-        return self._depths[queue].messages > BACKLOG_MESSAGES
+        return known.backed_up
 
-    def send(self, steps: Sequence[ReadyStep], *, spread: int = routing.SPREAD_MESSAGES) -> None:
+    def send(
+        self,
+        steps: Sequence[ReadyStep],
+        *,
+        spread: int = routing.SPREAD_MESSAGES,
+        first: bool = False,
+    ) -> None:
         """Send hints or raise BrokerAwayError; some may have been sent even then.
 
         spread: how many messages of a queue carry one StepRun each before any carries two.
+        first: to be taken before what stands in the queue.
         """
         self._send(
-            (queue, messages.EXECUTE, {"step_run_ids": ids})
-            for queue, ids in routing.messages(steps, spread=spread)
+            (
+                (queue, messages.EXECUTE, {"step_run_ids": ids})
+                for queue, ids in routing.messages(steps, spread=spread)
+            ),
+            first=first,
         )
 
     def notify_dead_letters(self, dead_letter_ids: Sequence[int]) -> None:
@@ -107,7 +121,9 @@ class Publisher:
             for found in dead_letter_ids
         )
 
-    def _send(self, batch: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+    def _send(
+        self, batch: Iterable[tuple[str, str, dict[str, Any]]], *, first: bool = False
+    ) -> None:
         by_queue: dict[str, list[str]] = {}
         for queue, task, kwargs in batch:
             by_queue.setdefault(queue, []).append(messages.encode(task, kwargs, queue=queue))
@@ -116,23 +132,26 @@ class Publisher:
         try:
             client = streams.client(reply_seconds=streams.QUICK_SECONDS)
             for queue, encoded in by_queue.items():
-                for start in range(0, len(encoded), BATCH_MESSAGES):
-                    depth = client.lpush(queue, *encoded[start : start + BATCH_MESSAGES])
-                self._note(client, queue, depth)
+                # Workers take from the right: what is to be taken first is put there, last first.
+                push = client.rpush if first else client.lpush
+                line = encoded[::-1] if first else encoded
+                for start in range(0, len(line), BATCH_MESSAGES):
+                    depth = push(queue, *line[start : start + BATCH_MESSAGES])
+                if depth > BACKLOG_MESSAGES:
+                    self._note(queue, backed_up=True)
         except (redis.RedisError, OSError) as exc:
             self._closed_until = time.monotonic() + BREAK_SECONDS
             raise BrokerAwayError(f"{type(exc).__name__}: {exc}") from exc
         self._closed_until = 0.0
 
-    def _note(self, client: redis.Redis, queue: str, messages: int) -> None:
-        """Remember the length of a queue; when it is long, the dispatcher has work from now on."""
-        now = time.monotonic()
-        known = self._depths.get(queue)
-        self._depths[queue] = Depth(messages, now)
-        if messages > BACKLOG_MESSAGES and not (
-            known and known.messages > BACKLOG_MESSAGES and now - known.at < BACKLOG_SECONDS
-        ):
-            client.publish(streams.WAKE, queue)
+    def _note(self, queue: str, *, backed_up: bool) -> bool:
+        """Remember a look at a queue; when it is backed up, the dispatcher has work from now on."""
+        known = self._looks.get(queue)
+        fresh = known is not None and known.backed_up and not known.is_old
+        self._looks[queue] = Look(backed_up, time.monotonic())
+        if backed_up and not fresh:
+            streams.client(reply_seconds=streams.QUICK_SECONDS).publish(streams.WAKE, queue)
+        return backed_up
 
 
 publisher = Publisher()

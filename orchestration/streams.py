@@ -27,12 +27,17 @@ WORKERS_LOST = "automation:workers_lost"
 WORKERS = "automation:workers"
 #: The channel on which the dispatcher is told that something waits for it.
 WAKE = "automation:wake"
+#: There is one with a queue's name behind it while steps for the queue stand in line before it.
+LINE = "automation:line:"
 #: The broker's memory; see `orchestration.manager.broker_epoch`.
 EPOCH = "automation:epoch"
 #: What every manager last said of itself: name -> JSON.
 MANAGERS = "automation:managers"
 #: The last sample of the gauges, for web's /metrics.
 METRICS_SAMPLE = "automation:metrics"
+
+#: A line that its dispatcher does not speak of for so long is forgotten: a manager died.
+LINE_MILLISECONDS = 1000
 
 #: About how many entries a stream keeps; Redis trims in whole nodes.
 EVENTS_MAX_LENGTH = 100_000
@@ -326,6 +331,26 @@ def depths(queues: Iterable[str]) -> dict[str, int]:
         name: found if isinstance(found, int) else 0
         for name, found in zip(names, replies, strict=True)
     }
+
+
+def note_lines(*, standing: Iterable[str], gone: Iterable[str]) -> None:
+    """Note before which queues a line stands, for a second, and before which it no longer does."""
+    with client().pipeline(transaction=False) as pipe:
+        for queue in standing:
+            pipe.set(LINE + queue, 1, px=LINE_MILLISECONDS)
+        for queue in gone:
+            pipe.delete(LINE + queue)
+        if len(pipe):
+            pipe.execute()
+
+
+def backlog(queue: str, *, reply_seconds: float) -> tuple[int, bool]:
+    """Return how many messages wait in a Celery queue, and whether a line stands before it."""
+    with client(reply_seconds=reply_seconds).pipeline(transaction=False) as pipe:
+        pipe.llen(queue)
+        pipe.exists(LINE + queue)
+        depth, line = pipe.execute()
+    return int(depth), bool(line)
 
 
 def waiting(queue: str, *, limit: int) -> list[bytes]:

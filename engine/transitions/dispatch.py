@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+#: Below every priority there is.
+LOWEST = -32768
+
 # Steps that were sent before and came back are sent first by age; priority above all. The run is
 # looked up, not joined: with few runs open PostgreSQL would go from them to all steps of theirs.
 # What a held run has ready is passed over by a hash, without a look-up each.
 TAKE = """
 SELECT s.id, s.queue, s.alone FROM engine_steprun s
 WHERE s.lane = %(lane)s AND s.state = 'ready' AND NOT s.cancel_requested
+  AND s.priority > %(above)s
   AND s.run_id NOT IN (SELECT r.id FROM engine_run r WHERE r.state IN ('paused', 'cancelling'))
   AND (SELECT r.state FROM engine_run r WHERE r.id = s.run_id)
     IN ('pending', 'running', 'blocked')
@@ -57,9 +61,11 @@ FROM mine WHERE s.id = mine.id
 """
 
 
-def take(*, lane: str, limit: int) -> list[ReadyStep]:
-    """Lock the next ready rows of a lane until the transaction ends."""
-    found = sql.rows(TAKE, {"lane": lane, "limit": limit})
+def take(*, lane: str, limit: int, above: int | None = None) -> list[ReadyStep]:
+    """Lock the next ready rows of a lane until the transaction ends; above: a priority."""
+    found = sql.rows(
+        TAKE, {"lane": lane, "limit": limit, "above": LOWEST if above is None else above}
+    )
     return [ReadyStep(row.id, row.queue, alone=row.alone) for row in found]
 
 

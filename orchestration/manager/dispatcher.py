@@ -1,8 +1,8 @@
 """Send what is ready, as much as the workers take: the backlog stays here, in line by priority.
 
 What is ready: what the fast path left to the manager (`Publisher.is_backed_up`), could not send,
-or may not send (a lane with a limit). A message in a queue can no longer be overtaken, so a queue
-holds no more than about a quarter second's work.
+or may not send (a lane with a limit). What stands in a queue is in no order of priority, so a queue
+is given no more than about a quarter second's work, and what is urgent goes before all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Seconds between ticks while something is sent, and at most when there is nothing to send.
 BUSY_SECONDS, IDLE_SECONDS = 0.025, 0.25
+#: Steps of a higher priority than usual do not wait for room in their queue: so many at a time go
+#: before what stands there.
+NORMAL_PRIORITY, URGENT_STEPS = 0, 16
 
 
 class Dispatcher(Loop):
@@ -35,6 +38,8 @@ class Dispatcher(Loop):
         self._bell = Bell()
         #: Lane -> how much its queue takes.
         self._windows: dict[str, Window] = {}
+        #: Queues for which more stands in line than could be sent.
+        self._lines: set[str] = set()
 
     def rest(self, seconds: float) -> bool:
         """Pause, but not after somebody has said that there is something to send."""
@@ -50,6 +55,9 @@ class Dispatcher(Loop):
         depths = streams.depths(found.values()) if found else {}
         sent = sum(self._serve(lane, depths[queue]) for lane, queue in found.items())
         self._windows = {lane: self._windows[lane] for lane in found}
+        lines = {queue for lane, queue in found.items() if self._windows[lane].is_short}
+        streams.note_lines(standing=lines, gone=self._lines - lines)
+        self._lines = lines
         self.interval = BUSY_SECONDS if sent else min(self.interval * 2, IDLE_SECONDS)
         return False
 
@@ -58,9 +66,23 @@ class Dispatcher(Loop):
         window = self._windows.setdefault(lane, Window())
         now = time.monotonic()
         limit = window.room(depth=depth, now=now)
+        window.is_short = not limit
         if not limit:
-            return 0
-        send = partial(publisher.publisher.send, spread=window.spread)
-        sent = self.guarded(lambda: lanes.dispatch(lane=lane, limit=limit, send=send))
+            return self._send_urgent(lane, window, depth, now)
+        sent = self._send(lane, window, limit=limit)
         window.note(sent=sent, now=now)
+        window.is_short = sent >= limit
         return sent
+
+    def _send_urgent(self, lane: str, window: Window, depth: int, now: float) -> int:
+        """Put what is of a higher priority than usual before what stands in the queue."""
+        if not window.lets_pass(depth=depth, now=now):
+            return 0
+        sent = self._send(lane, window, limit=URGENT_STEPS, above=NORMAL_PRIORITY)
+        if sent:
+            window.note_urgent(depth=depth, now=now)
+        return sent
+
+    def _send(self, lane: str, window: Window, *, limit: int, above: int | None = None) -> int:
+        send = partial(publisher.publisher.send, spread=window.spread, first=above is not None)
+        return self.guarded(lambda: lanes.dispatch(lane=lane, limit=limit, send=send, above=above))

@@ -23,8 +23,13 @@ class Window:
 
     def __init__(self) -> None:
         self.steps = FIRST
+        #: Whether more stands in line than there was room for.
+        self.is_short = False
         self._sent = 0
         self._sent_at = 0.0
+        #: How long the queue was when something urgent was put before all of it, and when that was.
+        self._overtaken = 0
+        self._urgent_at = 0.0
 
     @property
     def spread(self) -> int:
@@ -50,3 +55,14 @@ class Window:
     def note(self, *, sent: int, now: float) -> None:
         """Remember what was sent, to learn from how long it stands in the queue."""
         self._sent, self._sent_at = sent, now
+
+    def lets_pass(self, *, depth: int, now: float) -> bool:
+        """Return whether something urgent may be put before what stands in the queue.
+
+        Not while what was put there last may still stand there: that would be overtaken by it.
+        """
+        return depth <= self._overtaken or now - self._urgent_at > AHEAD_SECONDS
+
+    def note_urgent(self, *, depth: int, now: float) -> None:
+        """Remember that something was put before a queue of this length."""
+        self._overtaken, self._urgent_at = depth, now

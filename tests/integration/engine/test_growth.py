@@ -16,8 +16,10 @@ from tests import seed
 
 #: Steps of each backlog. They lie on several hundred pages.
 STEPS = 20_000
-#: What a look-up may read: some index pages, and a few rows.
-FEW = 60
+#: Runs of a burst, of one step each.
+RUNS = 3000
+#: What a look-up may read: some index pages of each lane, and a few rows.
+FEW = 90
 HELD, SENT, FULL = (uuid.UUID(int=n) for n in (1, 2, 3))
 
 OPEN_RUN = """
@@ -26,6 +28,20 @@ INSERT INTO engine_run (id, automation, department, version_id, state, ending, p
     created_at, started_at)
 VALUES (%(run)s, %(lane)s || '.big', %(lane)s, %(version)s, %(run_state)s, '', 1, 1, '{}', '', '',
     '', 0, '[]', 'api', '', now(), now())
+"""
+OPEN_RUNS = """
+WITH run AS (
+    INSERT INTO engine_run (id, automation, department, version_id, state, ending, pending,
+        generation, input, error_code, error_message, correlation_id, priority, tags, trigger,
+        created_by, created_at)
+    SELECT gen_random_uuid(), 'line.up', %(lane)s, %(version)s, 'pending', '', 1, 1, '{}', '', '',
+        '', 0, '[]', 'api', '', now() FROM generate_series(1, %(runs)s)
+    RETURNING id)
+INSERT INTO engine_steprun (run_id, key, map_index, kind, lane, queue, state, pending, priority,
+    ready_at, dispatched_at, dispatches, attempt, failures, crashes, worker, cancel_requested,
+    error_code, error_message)
+SELECT id, 'step', -1, 'step', %(lane)s, %(lane)s, 'ready', 0, 0, now(), now(), 1, 0, 0, 0, '',
+    false, '', '' FROM run
 """
 BACKLOG = """
 INSERT INTO engine_steprun (run_id, key, map_index, kind, lane, queue, state, pending, priority,
@@ -68,7 +84,18 @@ def pages(statement: str, **values) -> int:
 
 
 def test_take__of_a_lane_with_nothing_ready_does_not_read_what_others_have(backlogs):
-    assert pages(dispatch.TAKE, lane="sent", limit=500) < FEW
+    assert pages(dispatch.TAKE, lane="sent", limit=500, above=dispatch.LOWEST) < FEW
+
+
+def test_with_ready__looks_at_few_steps_of_a_lane_and_not_at_every_run(db):
+    """A burst comes before the statistics know of it: on tables that count as empty."""
+    seed.finish(runs=1)
+    version = AutomationVersion.objects.first().pk
+    lanes.declare(slug="line", queue="line")
+    lanes.declare(slug="idle", queue="idle")
+    sql.count(OPEN_RUNS, {"lane": "line", "version": version, "runs": RUNS})
+    assert set(lanes.with_ready()) == {"line"}
+    assert pages(lanes.WITH_READY) < FEW
 
 
 def test_credit__is_counted_up_to_the_limit(backlogs):

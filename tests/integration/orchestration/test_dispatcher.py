@@ -111,6 +111,40 @@ def test_dispatcher__leaves_the_backlog_in_the_database_and_sends_what_is_taken(
     assert not StepRun.objects.filter(state="ready").exists()
 
 
+def test_dispatcher__puts_what_is_urgent_before_a_queue_that_is_full(platform, stop):
+    loop = Dispatcher(stop=stop)
+    urgent = behind_a_backlog(platform, 20, priority=50)
+    normal = behind_a_backlog(platform, 1)
+    publisher.publisher.send([ReadyStep(step, "lab", alone=True) for step in range(1, 41)])
+    loop.turn()
+    assert sent("lab") == [*urgent[: dispatcher.URGENT_STEPS], *range(1, 41)]
+    loop.turn()
+    assert len(sent("lab")) == dispatcher.URGENT_STEPS + 40, "not before those that were first"
+    platform.rpop("lab", dispatcher.URGENT_STEPS)
+    loop.turn()
+    assert sent("lab") == [*urgent[dispatcher.URGENT_STEPS :], *range(1, 41)]
+    assert StepRun.objects.get(pk=normal[0]).state == "ready"
+
+
+def test_dispatcher__says_that_a_line_stands_until_all_of_it_is_sent(platform, stop):
+    def line() -> bool:
+        return bool(platform.exists(streams.LINE + "lab"))
+
+    loop = Dispatcher(stop=stop)
+    behind_a_backlog(platform, 3)
+    loop.turn()
+    assert not line(), "there was room for all"
+    behind_a_backlog(platform, 60)
+    loop.turn()
+    assert line()
+    while StepRun.objects.filter(state="ready").exists():
+        assert line(), "what is new would overtake them"
+        platform.delete("lab")
+        loop.turn()
+    loop.turn()
+    assert not line()
+
+
 def test_depths__of_what_is_no_list_is_none_and_hides_no_other(platform, submitted):
     platform.set("finance", "no list")
     assert streams.depths(["finance", "lab"]) == {"finance": 0, "lab": 1}

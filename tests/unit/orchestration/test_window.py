@@ -97,3 +97,12 @@ def test_spread__quick_steps_travel_together_and_unknown_ones_apart():
         window.room(depth=0, now=now + TICK_SECONDS)
     assert window.steps == MOST
     assert window.spread < routing.SPREAD_MESSAGES
+
+
+def test_urgent__goes_first_again_when_the_last_of_it_is_taken_or_late():
+    window = Window()
+    assert window.lets_pass(depth=300, now=1.0)
+    window.note_urgent(depth=300, now=1.0)
+    assert not window.lets_pass(depth=301, now=1.1)
+    assert window.lets_pass(depth=300, now=1.1)
+    assert window.lets_pass(depth=316, now=1.0 + 2 * AHEAD_SECONDS)
