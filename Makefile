@@ -6,6 +6,7 @@ WORKERS ?=
 CONCURRENCY ?=
 ARGS ?=
 DURATION ?= 60
+QUICK ?=
 SEED ?=
 
 VENV := .venv
@@ -36,7 +37,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-chaos chaos check format requirements clean
+.PHONY: help run install test test-chaos chaos bench check format requirements clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -58,6 +59,9 @@ test-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut off real processes at
 
 chaos: $(VENV)/.installed-dev ## Soak: load while everything is killed, DURATION=60 seconds, SEED=N
 	@$(RUN) -m tests.chaos.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure beside plain Celery; QUICK=1 in two minutes, exit 1 on a missed target
+	@$(RUN) -m tests.bench $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: $(VENV)/.installed-dev ## Check format, lint, types, import contracts and migrations
 	$(RUN) -m ruff format --check .
