@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import structlog
 from django.db import connection
@@ -78,6 +78,13 @@ def run(held: Sequence[Claimed], *, queue: str = "") -> None:
             correlation_id=step.correlation_id,
         ):
             _Attempt(step, batch).run()
+
+
+class _Circumstances(TypedDict):
+    """How an attempt stands when it is given up: what `outcomes` asks for."""
+
+    ran_seconds: float
+    last: bool
 
 
 class _Attempt:
@@ -207,11 +214,14 @@ class _Attempt:
         return self.batch.come_forward(ran_seconds=self.watch.ran_seconds, unless_locked=True)
 
     def _fail(self, error: BaseException) -> None:
-        ran = self.watch.ran_seconds
-        outcomes.fail(self.step, self.graph, self.limits.retry, error, ran_seconds=ran)
+        outcomes.fail(self.step, self.graph, self.limits.retry, error, **self._circumstances())
 
     def _cancel(self, reason: str) -> bool:
-        return outcomes.cancel(self.step, reason, ran_seconds=self.watch.ran_seconds)
+        return outcomes.cancel(self.step, reason, **self._circumstances())
+
+    def _circumstances(self) -> _Circumstances:
+        others = [one for one in self.batch.open_ids() if one != self.step.id]
+        return {"ran_seconds": self.watch.ran_seconds, "last": not others}
 
     def _let_go(self, error: BaseException) -> None:
         """Leave a step whose claim is somebody else's now, or given back until somebody answers.
@@ -232,7 +242,7 @@ class _Attempt:
         except sql.CONNECTION_ERRORS:
             connection.close()
         if lost:
-            outcomes.hand_back(self.step, self.graph, ran_seconds=self.watch.ran_seconds)
+            outcomes.hand_back(self.step, self.graph, **self._circumstances())
             self.batch.rejoin()
         else:
             self._fail(error)

@@ -31,18 +31,33 @@ log = structlog.get_logger(__name__)
 
 
 def fail(
-    step: Claimed, graph: Graph, retry: Retry, error: BaseException, *, ran_seconds: float
+    step: Claimed,
+    graph: Graph,
+    retry: Retry,
+    error: BaseException,
+    *,
+    ran_seconds: float,
+    last: bool,
 ) -> None:
-    """Record a failure after `ran_seconds`: backoff while attempts are left, else a dead letter."""
+    """Record a failure after `ran_seconds`: backoff while attempts are left, else a dead letter.
+
+    last: its holder has nothing else under the claim.
+    """
     code, message, permanent = _described(error)
     if permanent or step.failures + 1 >= retry.attempts:
         fail_run = graph.on_dead == OnDead.FAIL
         recorded = _until_recorded(
             step,
-            ran_seconds,
             lambda: failures.bury(
-                step_run_id=step.id, claim=step.claim, code=code, message=message, fail_run=fail_run
+                step_run_id=step.id,
+                claim=step.claim,
+                code=code,
+                message=message,
+                fail_run=fail_run,
+                last=last,
             ),
+            ran_seconds=ran_seconds,
+            last=last,
         )
         if recorded:
             log.error("step_dead", code=code)
@@ -52,10 +67,16 @@ def fail(
     delay = retry.delay(failures=step.failures + 1, random=random.SystemRandom())
     recorded = _until_recorded(
         step,
-        ran_seconds,
         lambda: failures.retry(
-            step_run_id=step.id, claim=step.claim, code=code, message=message, delay_seconds=delay
+            step_run_id=step.id,
+            claim=step.claim,
+            code=code,
+            message=message,
+            delay_seconds=delay,
+            last=last,
         ),
+        ran_seconds=ran_seconds,
+        last=last,
     )
     if recorded:
         log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
@@ -89,7 +110,9 @@ def _described(error: BaseException) -> tuple[str, str, bool]:
     return "unexpected_error", f"The step raised {type(error).__name__}.", False
 
 
-def _until_recorded(step: Claimed, ran_seconds: float, record: Callable[[], bool]) -> bool:
+def _until_recorded(
+    step: Claimed, record: Callable[[], bool], *, ran_seconds: float, last: bool
+) -> bool:
     """Write a failure; when a cancel came first, the step ends as cancelled instead.
 
     Returns whether the failure stands; not when its answer was lost, the manager goes on then.
@@ -105,7 +128,7 @@ def _until_recorded(step: Claimed, ran_seconds: float, record: Callable[[], bool
 
     if persistently(write):
         return True
-    if cancel(step, "failed while being cancelled", ran_seconds=ran_seconds):
+    if cancel(step, "failed while being cancelled", ran_seconds=ran_seconds, last=last):
         return False
     # Either this very claim had committed its result, or somebody else has the step now.
     if not persistently(lambda: claims.succeeded_before(step_run_ids=[step.id], claim=step.claim)):
@@ -113,13 +136,13 @@ def _until_recorded(step: Claimed, ran_seconds: float, record: Callable[[], bool
     return False
 
 
-def cancel(step: Claimed, reason: str, *, ran_seconds: float) -> bool:
+def cancel(step: Claimed, reason: str, *, ran_seconds: float, last: bool) -> bool:
     """End a held step of which a cancel is wanted; False when none is wanted or it is not held."""
 
     def write() -> bool:
         with transaction.atomic():
             claims.show(step=step, ran_seconds=ran_seconds)
-            if not failures.cancel(step_run_id=step.id, claim=step.claim, reason=reason):
+            if not failures.cancel(step_run_id=step.id, claim=step.claim, reason=reason, last=last):
                 transaction.set_rollback(True)
                 return False
             return True
@@ -130,7 +153,7 @@ def cancel(step: Claimed, reason: str, *, ran_seconds: float) -> bool:
     return bool(ended)
 
 
-def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float) -> None:
+def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float, last: bool) -> None:
     """Give a step back whose database went away under it: no attempt of its own is lost.
 
     Counted like a lost worker, so that a step which itself makes the server drop the connection
@@ -141,7 +164,6 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float) -> None:
         fail_run = graph.on_dead == OnDead.FAIL
         _until_recorded(
             step,
-            ran_seconds,
             lambda: failures.bury(
                 step_run_id=step.id,
                 claim=step.claim,
@@ -150,12 +172,14 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float) -> None:
                 fail_run=fail_run,
                 failures=0,
                 crashes=1,
+                last=last,
             ),
+            ran_seconds=ran_seconds,
+            last=last,
         )
         return
     _until_recorded(
         step,
-        ran_seconds,
         lambda: failures.retry(
             step_run_id=step.id,
             claim=step.claim,
@@ -164,7 +188,10 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float) -> None:
             delay_seconds=crash_delay(crashes=step.crashes + 1),
             failures=0,
             crashes=1,
+            last=last,
         ),
+        ran_seconds=ran_seconds,
+        last=last,
     )
 
 

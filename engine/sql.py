@@ -37,7 +37,8 @@ def rows(statement: str, parameters: Mapping[str, Any] | None = None) -> list[An
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor:
         cursor.execute(statement, parameters, prepare=True)
-        return cursor.fetchall() if cursor.description else []
+        result = cursor.pgresult
+        return cursor.fetchall() if result is not None and result.nfields else []
 
 
 def count(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
@@ -46,6 +47,15 @@ def count(statement: str, parameters: Mapping[str, Any] | None = None) -> int:
     with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, parameters, prepare=True)
         return cursor.rowcount
+
+
+def compact(statement: str) -> str:
+    """Return a statement without its indentation; no literal in it may hold two spaces in a row.
+
+    psycopg remembers how it has translated a statement up to 4,096 characters, and translates a
+    longer one again each time it is executed (0.1 ms).
+    """
+    return " ".join(statement.split())
 
 
 def is_connection_lost() -> bool:

@@ -197,8 +197,8 @@ class Lease(models.Model):
     worker = models.CharField(max_length=255)
     expires_at = models.DateTimeField()
     claimed_at = models.DateTimeField(db_default=Now())
-    #: The StepRuns under the claim, and perhaps some that have left it: the way from a lost claim
-    #: to its rows. Empty in leases of workers that do not write it.
+    #: The StepRuns that were claimed together: the way from a lost claim to its rows, which are of
+    #: the same runs (what the holder has gone on with is). Empty from workers that do not write it.
     step_run_ids = ArrayField(models.BigIntegerField(), default=list, db_default=[])
     #: No renewal reaches beyond this: a step that hangs beside a live heartbeat ends all the same.
     deadline_at = models.DateTimeField(null=True, blank=True)

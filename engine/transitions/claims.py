@@ -92,9 +92,12 @@ ORDER BY id DESC FOR NO KEY UPDATE
 OPEN = """
 SELECT s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
     s.crashes, r.version_id, r.input, r.correlation_id, r.department, r.automation, s.state
-FROM engine_lease l JOIN engine_steprun s ON s.id = ANY(l.step_run_ids) AND s.claim = l.claim
-    JOIN engine_run r ON r.id = s.run_id
-WHERE l.claim = %(claim)s AND s.state IN ('queued', 'running')
+FROM engine_run r JOIN engine_steprun s ON s.run_id = r.id
+WHERE r.id IN (SELECT m.run_id
+        FROM engine_lease l JOIN engine_steprun m ON m.id = ANY(l.step_run_ids)
+        WHERE l.claim = %(claim)s)
+  AND s.claim = %(claim)s AND s.state IN ('queued', 'running')
+ORDER BY s.id DESC
 """
 
 # A body outlasts what a group's completion may hide: it is shown since its true beginning. The row

@@ -12,12 +12,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 # Only with the row it ends (a step that a cancel overtook is still held, until CANCEL ends it), and
-# only when nothing else is held under the claim.
+# only when its holder has nothing else under the claim.
 _RELEASED = """released AS (
-    DELETE FROM engine_lease l USING {ended} e
-    WHERE l.claim = %(claim)s AND NOT EXISTS (SELECT 1 FROM engine_steprun o
-        WHERE o.id = ANY(l.step_run_ids) AND o.id <> e.id AND o.claim = l.claim
-          AND o.state IN ('queued', 'running')))"""
+    DELETE FROM engine_lease l USING {ended} WHERE l.claim = %(claim)s AND %(last)s)"""
 
 RETRY = f"""
 WITH failed AS (
@@ -139,8 +136,12 @@ def retry(
     delay_seconds: float,
     failures: int = 1,
     crashes: int = 0,
+    last: bool = True,
 ) -> bool:
-    """Send a held step into its backoff. False: the claim is lost or a cancel came first."""
+    """Send a held step into its backoff. False: the claim is lost or a cancel came first.
+
+    last: nothing else is held under the claim, which ends with this.
+    """
     values = {
         "id": step_run_id,
         "claim": claim,
@@ -149,6 +150,7 @@ def retry(
         "delay": delay_seconds,
         "failures": failures,
         "crashes": crashes,
+        "last": last,
     }
     return sql.count(RETRY, values) == 1
 
@@ -162,6 +164,7 @@ def bury(
     fail_run: bool,
     failures: int = 1,
     crashes: int = 0,
+    last: bool = True,
 ) -> bool:
     """End a held step as dead, with its DeadLetter; block its run, or begin to end it as failed.
 
@@ -175,13 +178,15 @@ def bury(
         "fail_run": fail_run,
         "failures": failures,
         "crashes": crashes,
+        "last": last,
     }
     return sql.count(BURY, values) == 1
 
 
-def cancel(*, step_run_id: int, claim: UUID, reason: str) -> bool:
+def cancel(*, step_run_id: int, claim: UUID, reason: str, last: bool = True) -> bool:
     """End a held step of which a cancel is wanted. False: the claim is lost, or none is wanted."""
-    return sql.count(CANCEL, {"id": step_run_id, "claim": claim, "message": reason}) == 1
+    values = {"id": step_run_id, "claim": claim, "message": reason, "last": last}
+    return sql.count(CANCEL, values) == 1
 
 
 def expire_lease(*, claim: UUID) -> Any | None:
@@ -215,7 +220,11 @@ def running_of(*, claim: UUID, step_run_ids: Sequence[int] | None) -> list[Any]:
 
 
 def _among(step_run_ids: Sequence[int] | None) -> str:
-    """Return the condition that spares the search; without ids the rows in flight are read."""
+    """Return the condition that spares the search; without ids the rows in flight are read.
+
+    What a holder has gone on with is of the runs that its claim began with.
+    """
     if step_run_ids is None:
         return "s.state IN ('queued', 'running') AND"
-    return "s.id = ANY(%(ids)s) AND"
+    return """s.run_id IN (SELECT m.run_id FROM engine_steprun m WHERE m.id = ANY(%(ids)s))
+        AND s.state IN ('queued', 'running') AND"""

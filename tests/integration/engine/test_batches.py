@@ -326,7 +326,8 @@ def test_sticky__the_successor_is_running_under_the_same_claim_and_lease(line, c
     row = StepRun.objects.get(run_id=run_id, key="chain_next")
     assert (row.state, row.claim, row.attempt) == ("running", first.claim, 1)
     (lease,) = Lease.objects.all()
-    assert (lease.claim, lease.step_run_ids) == (first.claim, [second.id])
+    assert (lease.claim, lease.step_run_ids) == (first.claim, [first.id])
+    assert [one.id for one in claims.still_open(claim=first.claim, worker="w@h/1")] == [second.id]
     leases.worker_lost(step_run_ids=[first.id], worker="w@h/1")
     row.refresh_from_db()
     assert (row.state, row.crashes) == ("retry_wait", 1), "it ran alone"
