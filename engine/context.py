@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import structlog
@@ -56,14 +57,18 @@ class RunningContext:
         self.map_index = None if step.map_index == UNMAPPED else step.map_index
         self.attempt = step.attempt
         self.effect_key = f"{step.run_id}:{step.key}:{step.map_index}"
-        self.log = structlog.get_logger("step").bind(
-            run_id=str(step.run_id),
-            step=step.key,
-            step_run_id=step.id,
-            correlation_id=step.correlation_id,
-        )
         self.artifacts = StepArtifacts()
         self._effects = effects.StepEffects(step=step, prefix=self.effect_key)
+
+    @cached_property
+    def log(self) -> Any:
+        """Return a logger that names the step; made when it is asked for."""
+        return structlog.get_logger("step").bind(
+            run_id=str(self._claimed.run_id),
+            step=self._claimed.key,
+            step_run_id=self._claimed.id,
+            correlation_id=self._claimed.correlation_id,
+        )
 
     def checkpoint(self) -> None:
         """Raise CancelledError when the run was cancelled, ClaimLostError when fenced."""

@@ -71,7 +71,7 @@ noted AS (
     SELECT id, NULL, 'run.started', NULL, '', '{{}}'::jsonb, clock_timestamp() FROM begun)
 SELECT * FROM claimed
 """
-CLAIM_ONE = _CLAIM.format(
+CLAIM_ONE = sql.compact(_CLAIM).format(
     state="running",
     begun=", attempt = s.attempt + 1, started_at = clock_timestamp()",
     only="",
@@ -79,7 +79,7 @@ CLAIM_ONE = _CLAIM.format(
         clock_timestamp() FROM claimed
     UNION ALL""",
 )
-CLAIM_SEVERAL = _CLAIM.format(state="queued", begun="", only="AND NOT s.alone", started="")
+CLAIM_SEVERAL = sql.compact(_CLAIM).format(state="queued", begun="", only="AND NOT s.alone", started="")
 
 # A message may be faster than the commit that notes its sending: wait for that one.
 ARRIVING = """
