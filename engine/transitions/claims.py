@@ -30,7 +30,8 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
 # would pass the limit. A pause that overtakes the claim keeps its state; that the run has begun is
 # noted all the same, or `resume` would make it `pending` again. Who is to run alone is not taken
 # along by an old message that names it beside others. OFFSET 0: the run is looked up by its key,
-# whatever a plan made while few runs were open would prefer.
+# whatever a plan made while few runs were open would prefer. A lease is there already when a claim
+# whose answer was lost is made again and more has become claimable since.
 _CLAIM = """
 WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 mine AS (
@@ -51,7 +52,9 @@ leased AS (
     INSERT INTO engine_lease (claim, worker, expires_at, claimed_at, step_run_ids)
     SELECT %(claim)s, %(worker)s, clock_timestamp() + make_interval(secs => %(lease)s),
         clock_timestamp(), array_agg(id)
-    FROM claimed HAVING count(*) > 0),
+    FROM claimed HAVING count(*) > 0
+    ON CONFLICT (claim) DO UPDATE SET expires_at = excluded.expires_at,
+        step_run_ids = engine_lease.step_run_ids || excluded.step_run_ids),
 begun AS (
     UPDATE engine_run r
     SET state = CASE WHEN r.state = 'pending' THEN 'running' ELSE r.state END,

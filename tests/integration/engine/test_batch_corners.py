@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine import durations, execution, selectors
-from engine.models import StepRun
+from engine import batches, durations, execution, leases, selectors
+from engine.models import Lease, StepRun
 from tests.declared import declared
 from tests.integration.engine.test_runs import start, states
 
@@ -18,6 +18,11 @@ LAB = {"worker": "w@h/1", "queue": "lab"}
 def forgotten():
     """No test knows how long steps took in another."""
     durations._seconds.clear()
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    monkeypatch.setattr(batches, "SLICE_SECONDS", 10.0)
 
 
 def items_of(line, shop, function, count: int, name: str = "wide", **how):
@@ -49,3 +54,15 @@ def test_memory__a_join_gets_all_items_and_not_the_last_one(line, shop, count):
     execution.execute(step_run_ids=ids, **LAB)
     assert states(run_id)["wide_after"] == "succeeded"
     assert selectors.output(run_id=run_id) == count
+
+
+def test_claim__made_again_takes_what_has_become_claimable_since(line, shop, unhurried):
+    _, ids = items_of(line, shop, lambda ctx, number: number, 3)
+    last = StepRun.objects.filter(pk=ids[2])
+    last.update(alone=True)
+    first, _ = leases.claim(step_run_ids=ids, worker="w@h/1")
+    last.update(alone=False)
+    found = execution.execute(step_run_ids=ids, **LAB, claim=first.claim, again=True)
+    assert found == 3
+    assert {row.state for row in StepRun.objects.filter(pk__in=ids)} == {"succeeded"}
+    assert not Lease.objects.exists()
