@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +138,11 @@ def _outputs(
 
 
 def _value(binding: Binding, step: Claimed, outputs: dict[str, Any]) -> Any:
-    if binding.source == "const":
-        return binding.value
-    start = step.input if binding.source == "input" else outputs[binding.key]
-    return follow(start, binding.path)
+    if binding.source == "node":
+        return follow(outputs[binding.key], binding.path)
+    value = binding.value if binding.source == "const" else follow(step.input, binding.path)
+    # What a step does to its arguments is its own: the next one here is given the same objects.
+    return copy.deepcopy(value) if isinstance(value, list | dict) else value
 
 
 def _refuse_infinite(declared: StepDeclaration, checked: Any) -> None:

@@ -66,3 +66,26 @@ def test_claim__made_again_takes_what_has_become_claimable_since(line, shop, unh
     assert found == 3
     assert {row.state for row in StepRun.objects.filter(pk__in=ids)} == {"succeeded"}
     assert not Lease.objects.exists()
+
+
+@pytest.mark.parametrize("source", ["input", "const"])
+def test_argument__that_a_step_changes_is_not_changed_for_the_next_one(line, shop, source):
+    def first(ctx, words: Any) -> int:
+        words.append("mine")
+        return 1
+
+    def second(ctx, words: Any, before: int) -> list[str]:
+        return words
+
+    a, b = shop("changer", first), shop("reader", second)
+
+    def graph(inp):
+        words = inp.words if source == "input" else ["w"]
+        return b(words=words, before=a(words=words))
+
+    declared("changes", graph)
+    for _ in range(2):
+        run_id = start("lab.changes", words=["w"])
+        execution.execute(step_run_ids=[line.messages.pop(0).id], **LAB)
+        line.deliver()
+        assert selectors.output(run_id=run_id) == ["w"]
