@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -33,6 +35,8 @@ ORDER BY 2
 """
 #: Items a map may have; beyond it a list is better processed in parts.
 MAX_ITEMS = 100_000
+#: More digits in a row than Python reads as a number.
+_TOO_MANY_DIGITS = re.compile(rf"[0-9]{{{sys.int_info.default_max_str_digits + 1}}}")
 
 
 def arguments(
@@ -100,6 +104,7 @@ def stored(declared: StepDeclaration, result: Any) -> tuple[str | None, dict[str
         raise StepError(
             "result_invalid", f"{declared.name} returned a NUL character.", permanent=True
         )
+    _refuse_unreadable(declared, text)
     if len(encoded) <= settings.INLINE_VALUE_BYTES:
         return text, None
     ref = artifacts.put(
@@ -153,6 +158,20 @@ def _refuse_infinite(declared: StepDeclaration, checked: Any) -> None:
         raise StepError(
             "result_invalid",
             f"{declared.name} returned a number that is not finite.",
+            permanent=True,
+        ) from exc
+
+
+def _refuse_unreadable(declared: StepDeclaration, text: str) -> None:
+    """Refuse a result with a number that the step after it could not read."""
+    if _TOO_MANY_DIGITS.search(text) is None:
+        return
+    try:
+        json.loads(text)
+    except ValueError as exc:
+        raise StepError(
+            "result_invalid",
+            f"{declared.name} returned a number of too many digits.",
             permanent=True,
         ) from exc
 

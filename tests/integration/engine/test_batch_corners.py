@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import batches, durations, execution, leases, selectors
-from engine.models import Lease, StepRun
+from engine.models import DeadLetter, Lease, StepRun
 from tests.declared import declared
 from tests.integration.engine.test_runs import start, states
 
@@ -89,3 +89,14 @@ def test_argument__that_a_step_changes_is_not_changed_for_the_next_one(line, sho
         execution.execute(step_run_ids=[line.messages.pop(0).id], **LAB)
         line.deliver()
         assert selectors.output(run_id=run_id) == ["w"]
+
+
+def test_result__a_number_that_no_step_could_read_is_refused(line, shop):
+    def big(ctx) -> int:
+        return 10**5000
+
+    one = shop("one", big)
+    declared("single", lambda inp: one())
+    run_id = start("lab.single")
+    line.deliver()
+    assert DeadLetter.objects.get(run_id=run_id).error_code == "result_invalid"
