@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.db import transaction
 
-from engine import definitions, durations, outcomes, publishing
+from engine import definitions, durations, outcomes, publishing, registry, sql
 from engine.graph import UNMAPPED
 from engine.publishing import ReadyStep
 from engine.transitions import claims, completions
@@ -89,18 +89,32 @@ class Batch:
         """Write what is finished; what that readies is sent, or begun here."""
         with self._lock:
             finished, self._finished = self._finished, []
-            if not finished:
-                return
+            if finished:
+                self._write(finished)
+
+    def _write(self, finished: list[Finished]) -> None:
+        """Write these results together; each by itself when the database refuses one of them."""
+        try:
             completion: Completion = outcomes.persistently(
                 lambda: self.complete(finished), known=lambda: self._known(finished)
             )
-            self.accept(completion)
-            for one in finished:
-                if one.step.id not in completion.done:
-                    # Not the step that runs now, whose name the log's context may hold.
-                    log.warning("late_write_refused", **_named(one.step))
-                elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
-                    self.results[one.step.run_id, one.step.key] = one.value
+        except sql.CONNECTION_ERRORS:
+            raise
+        except Exception as exc:  # noqa: BLE001 - what cannot be written is that step's failure
+            if len(finished) == 1:
+                _fail(finished[0], exc)
+                return
+            for position, one in enumerate(finished, start=1):
+                self._finished = finished[position:]
+                self._write([one])
+            return
+        self.accept(completion)
+        for one in finished:
+            if one.step.id not in completion.done:
+                # Not the step that runs now, whose name the log's context may hold.
+                log.warning("late_write_refused", **_named(one.step))
+            elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
+                self.results[one.step.run_id, one.step.key] = one.value
 
     def complete(self, finished: Sequence[Finished]) -> Completion:
         """Write these results now, in the caller's transaction if one is open."""
@@ -207,6 +221,16 @@ class Batch:
         known = set(self.open_ids())
         found = claims.still_open(claim=self._claim, worker=self._worker)
         return [one for one in found if one.id not in known]
+
+
+def _fail(one: Finished, error: Exception) -> None:
+    """Let a step fail whose result the database refuses."""
+    step = one.step
+    graph = definitions.graph(step.version_id)
+    retry = registry.limits(kind=step.kind, step=graph.by_key[step.key].step).retry
+    ran = time.monotonic() - one.began
+    with structlog.contextvars.bound_contextvars(**_named(step)):
+        outcomes.fail(step, graph, retry, error, ran_seconds=ran)
 
 
 def _named(step: Claimed) -> dict[str, Any]:

@@ -100,3 +100,17 @@ def test_result__a_number_that_no_step_could_read_is_refused(line, shop):
     run_id = start("lab.single")
     line.deliver()
     assert DeadLetter.objects.get(run_id=run_id).error_code == "result_invalid"
+
+
+def test_group__a_result_that_cannot_be_written_is_its_own_failure(line, shop, unhurried):
+    def odd(ctx, number: int) -> int:
+        if number == 1:
+            ctx.artifacts.save("x", b"x", "a\x00b")
+        return number
+
+    _, ids = items_of(line, shop, odd, 4)
+    execution.execute(step_run_ids=ids, **LAB)
+    rows = StepRun.objects.filter(pk__in=ids).order_by("map_index")
+    assert [row.state for row in rows] == ["succeeded", "dead", "succeeded", "succeeded"]
+    assert (rows[1].error_code, rows[1].attempt) == ("unexpected_error", 1)
+    assert not Lease.objects.exists()
