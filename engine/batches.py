@@ -109,8 +109,15 @@ class Batch:
                 self._write([one])
             return
         self.accept(completion)
+        done = completion.done
+        if len(done) < len(finished):
+            # A try that had no answer may have been written after all, before the one that had.
+            earlier = outcomes.persistently(lambda: self._known(finished))
+            if earlier is not None:
+                self.accept(earlier)
+                done |= earlier.done
         for one in finished:
-            if one.step.id not in completion.done:
+            if one.step.id not in done:
                 # Not the step that runs now, whose name the log's context may hold.
                 log.warning("late_write_refused", **_named(one.step))
             elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError
 
 from engine import batches, durations, execution, leases, selectors
 from engine.models import DeadLetter, Lease, StepRun
+from engine.transitions import completions
+from tests.catalog.lab import _dsn
 from tests.declared import declared
-from tests.integration.engine.test_runs import start, states
+from tests.eventually import eventually
+from tests.integration.engine.test_review import LOCK_STEP, beside, somebody_waits
+from tests.integration.engine.test_runs import start, state, states
 
 LAB = {"worker": "w@h/1", "queue": "lab"}
 
@@ -113,4 +120,32 @@ def test_group__a_result_that_cannot_be_written_is_its_own_failure(line, shop, u
     rows = StepRun.objects.filter(pk__in=ids).order_by("map_index")
     assert [row.state for row in rows] == ["succeeded", "dead", "succeeded", "succeeded"]
     assert (rows[1].error_code, rows[1].attempt) == ("unexpected_error", 1)
+    assert not Lease.objects.exists()
+
+
+def test_group__a_try_that_was_written_after_its_answer_was_given_up_goes_on(
+    line, shop, monkeypatch, unhurried
+):
+    """The server may still be at the first try, waiting for a lock, when the second one comes."""
+    first, second = shop("start", lambda ctx: 1), shop("going", lambda ctx, number: number)
+    declared("pair", lambda inp: second(number=first()))
+    run_id = start("lab.pair")
+    original = completions.complete
+    going = StepRun.objects.get(run_id=run_id, key="going").pk
+    given_up = []
+    with psycopg.connect(_dsn()) as other, beside() as run:
+        other.execute(LOCK_STEP, [going])
+
+        def stuck(**values):
+            if given_up:
+                return original(**values)
+            given_up.append(run(lambda: original(**values)))
+            eventually(somebody_waits, within=5)
+            threading.Timer(0.5, other.rollback).start()
+            raise OperationalError
+
+        monkeypatch.setattr(completions, "complete", stuck)
+        execution.execute(step_run_ids=[line.messages.pop(0).id], **LAB)
+    assert given_up[0].result().held
+    assert state(run_id) == "succeeded"
     assert not Lease.objects.exists()
