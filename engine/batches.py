@@ -164,7 +164,16 @@ class Batch:
                     )
                     return shown, rest
 
-            self._shown, rest = outcomes.persistently(forward)
+            def known() -> tuple[bool, list[tuple[int, str]]] | None:
+                shown = {
+                    one.id
+                    for one in claims.still_open(claim=self._claim, worker=self._worker)
+                    if one.begun
+                }
+                rest = [(one.id, one.queue) for one in waiting]
+                return (True, rest) if step.id in shown else None
+
+            self._shown, rest = outcomes.persistently(forward, known=known)
             publishing.publish([ReadyStep(found, queue, alone=True) for found, queue in rest])
             return self._shown
 

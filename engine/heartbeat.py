@@ -174,7 +174,9 @@ class Heartbeat:
     @staticmethod
     def _show(watch: Watch, now: float) -> None:
         """Let a step that outlasts SHOW_SECONDS come forward; try again when it could not."""
-        if watch.show_at is not None and now >= watch.show_at:
+        if watch.lost:
+            watch.show_at = None
+        elif watch.show_at is not None and now >= watch.show_at:
             watch.show_at = None if watch.on_outlast() else now + TICK_SECONDS
 
     def _stop(self, watch: Watch, verdict: Callable[[], object], *, reason: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from engine import batches, durations, execution, leases, selectors
 from engine.models import DeadLetter, Lease, StepRun
-from engine.transitions import completions
+from engine.transitions import claims, completions
 from tests.catalog.lab import _dsn
 from tests.declared import declared
 from tests.eventually import eventually
@@ -149,3 +149,27 @@ def test_group__a_try_that_was_written_after_its_answer_was_given_up_goes_on(
     assert given_up[0].result().held
     assert state(run_id) == "succeeded"
     assert not Lease.objects.exists()
+
+
+def test_long__that_is_shown_by_a_try_without_an_answer_is_known_to_be(line, shop, monkeypatch):
+    def asks(ctx, number: int) -> int:
+        if number == 1:
+            monkeypatch.setattr(claims, "show", lost)
+            assert ctx._batch.come_forward(ran_seconds=0.3)
+        return number
+
+    original = claims.show
+
+    def lost(**values):
+        monkeypatch.setattr(claims, "show", original)
+        transaction.on_commit(fail)
+        return original(**values)
+
+    def fail():
+        raise OperationalError
+
+    run_id, ids = items_of(line, shop, asks, 4)
+    execution.execute(step_run_ids=ids, **LAB)
+    assert sorted(message.id for message in line.messages) == ids[2:]
+    line.deliver()
+    assert state(run_id) == "succeeded"
