@@ -67,7 +67,7 @@ class Batch:
             self._current = None
             if self._begun and time.monotonic() >= self._ends_at:
                 self.flush()
-                self._hand_back(self._waiting, alone=False)
+                self._hand_back()
             if not self._waiting or _is_long(self._waiting[0]):
                 self.flush()
             if not self._waiting:
@@ -186,17 +186,21 @@ class Batch:
             leaving = {one.step.id for one in without}
             return [one.id for one in held if one.id not in leaving]
 
-    def _hand_back(self, waiting: deque[Claimed], *, alone: bool) -> None:
-        """Give back what has not begun, and send it again."""
-        if not waiting:
+    def _hand_back(self) -> None:
+        """Give back what has not begun, and send it again.
+
+        What a completion has claimed alone is shown as running already: it is begun here, however
+        late it is.
+        """
+        ids = [one.id for one in self._waiting if not one.begun]
+        self._waiting = deque(one for one in self._waiting if one.begun)
+        if not ids:
             return
-        ids = [one.id for one in waiting]
-        waiting.clear()
         last = not self.open_ids()
         rest: list[tuple[int, str]] = outcomes.persistently(
             lambda: claims.hand_back(step_run_ids=ids, claim=self._claim, last=last)
         )
-        publishing.publish([ReadyStep(found, queue, alone=alone) for found, queue in rest])
+        publishing.publish([ReadyStep(found, queue) for found, queue in rest])
 
     def _sticky(self, finished: Sequence[Finished]) -> dict[int, str]:
         """Return, by finished step, the successor to go on with: one each, for a slice of time."""

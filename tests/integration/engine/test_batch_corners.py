@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import psycopg
@@ -173,3 +174,32 @@ def test_long__that_is_shown_by_a_try_without_an_answer_is_known_to_be(line, sho
     assert sorted(message.id for message in line.messages) == ids[2:]
     line.deliver()
     assert state(run_id) == "succeeded"
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_slice__that_ends_during_a_completion_keeps_what_that_has_claimed(
+    line, shop, monkeypatch, writing
+):
+    def starts(ctx) -> int:
+        if writing:
+            with ctx.transaction():
+                return 1
+        return 1
+
+    first, second = shop("start", starts), shop("going", lambda ctx, number: number)
+    declared("pair", lambda inp: second(number=first()))
+    durations.note(step="lab.start", seconds=0.001)
+    run_id = start("lab.pair")
+    original = completions.complete
+
+    def late(**values):
+        found = original(**values)
+        time.sleep(batches.SLICE_SECONDS)
+        return found
+
+    monkeypatch.setattr(completions, "complete", late)
+    monkeypatch.setattr(batches, "GROUP_SECONDS", 0.0)
+    execution.execute(step_run_ids=[line.messages.pop(0).id], **LAB)
+    assert state(run_id) == "succeeded"
+    assert set(StepRun.objects.values_list("attempt", "crashes")) == {(1, 0)}
+    assert not Lease.objects.exists()
