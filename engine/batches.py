@@ -102,7 +102,7 @@ class Batch:
             raise
         except Exception as exc:  # noqa: BLE001 - what cannot be written is that step's failure
             if len(finished) == 1:
-                _fail(finished[0], exc)
+                _fail(finished[0], exc, last=not self.open_ids(without=finished))
                 return
             for position, one in enumerate(finished, start=1):
                 self._finished = finished[position:]
@@ -243,14 +243,14 @@ class Batch:
         return [one for one in found if one.id not in known]
 
 
-def _fail(one: Finished, error: Exception) -> None:
+def _fail(one: Finished, error: Exception, *, last: bool) -> None:
     """Let a step fail whose result the database refuses."""
     step = one.step
     graph = definitions.graph(step.version_id)
     retry = registry.limits(kind=step.kind, step=graph.by_key[step.key].step).retry
     ran = time.monotonic() - one.began
     with structlog.contextvars.bound_contextvars(**_named(step)):
-        outcomes.fail(step, graph, retry, error, ran_seconds=ran)
+        outcomes.fail(step, graph, retry, error, ran_seconds=ran, last=last)
 
 
 def _named(step: Claimed) -> dict[str, Any]:

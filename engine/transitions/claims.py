@@ -82,7 +82,9 @@ CLAIM_ONE = sql.compact(_CLAIM).format(
         clock_timestamp() FROM claimed
     UNION ALL""",
 )
-CLAIM_SEVERAL = sql.compact(_CLAIM).format(state="queued", begun="", only="AND NOT s.alone", started="")
+CLAIM_SEVERAL = sql.compact(_CLAIM).format(
+    state="queued", begun="", only="AND NOT s.alone", started=""
+)
 
 # A message may be faster than the commit that notes its sending: wait for that one.
 ARRIVING = """
