@@ -58,7 +58,7 @@ def configuration(redis_url: str) -> dict[str, Any]:
         "broker_transport_options": {
             # Leases in PostgreSQL replace acknowledgements: 1 Redis command a message, not 9.
             "ack_emulation": False,
-            # One list per queue: priority is the dispatcher's order, and prefetch defeats lists.
+            # One list per queue: priority is the dispatcher's order.
             "priority_steps": [0],
             # Every queue gets its turn; the other strategies starve.
             "queue_order_strategy": "round_robin",
@@ -104,8 +104,10 @@ def configuration(redis_url: str) -> dict[str, Any]:
         # Events cost a third of the publishing rate; Flower asks the workers instead.
         "task_send_sent_event": False,
         "worker_send_task_events": False,
-        # Steps are short; what a worker holds unclaimed too long is handed back by the reaper.
-        "worker_prefetch_multiplier": 16,
+        # Nothing is fetched before a process is free for it: what waits behind a long step, or a
+        # department with much to do, waits where every worker can take it.
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
         # With early acknowledgement a blip of the broker must not kill work.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_max_memory_per_child": 400_000,  # KiB; checked between messages

@@ -30,8 +30,7 @@ def current() -> Holdings:
     """Return what this process holds now, the steps in the order in which they will begin.
 
     The steps of a running message come first: its child runs them one after the other and the
-    parent does not see how far it is. Costs 1 µs a StepRun; the number of messages is bounded by
-    the prefetch count.
+    parent does not see how far it is. Costs 1 µs a StepRun; there is a message a process at most.
     """
     # Of the two sets neither is ordered, and the dict that is forgets what outlives a connection.
     active = _in_order(state.active_requests)

@@ -23,7 +23,7 @@ FRESH_SECONDS = 3.0
 #: A word from further in the future than this is of a clock that was set back since, in seconds:
 #: nobody knows how old it is, and a dead worker's would stay fresh until the clock is there again.
 FUTURE_SECONDS = 5.0
-#: StepRuns a word names at most; a worker rarely has more (16 messages a process, 32 steps each).
+#: StepRuns a word names at most; a worker rarely has more (a message a process, 32 steps each).
 MAX_HELD = 5_000
 
 

@@ -89,8 +89,10 @@ class Publisher:
             try:
                 depth, line = streams.backlog(queue, reply_seconds=streams.QUICK_SECONDS)
                 return self._note(queue, backed_up=line or depth > BACKLOG_MESSAGES)
-            except (redis.RedisError, OSError):
+            except (redis.RedisError, OSError) as exc:
                 self._closed_until = time.monotonic() + BREAK_SECONDS
+                reason = f"{type(exc).__name__}: {exc}"
+                log.warning("publishing_paused", seconds=BREAK_SECONDS, reason=reason)
                 return True
         return known.backed_up
 

@@ -20,7 +20,7 @@ GRACE = 1.0
 def test_crash_point_21__sigterm_drains(stack):
     found = [stack.submit("lab.tally", seconds=1) for _ in range(12)]
     victim = stack.find("worker")
-    eventually(lambda: waiting(stack, victim.pid) > 0, within=5, what="it has fetched too many")
+    eventually(lambda: busy(stack, victim.pid) == 2, within=5, what="it is busy")
     asked = time.time()
     victim.terminate()
     eventually(lambda: not victim.is_running() or victim.status() == "zombie", within=15)
@@ -37,10 +37,10 @@ def test_crash_point_21__sigterm_drains(stack):
         assert reasons <= {"stranded"}, "given back, not lost"
 
 
-def waiting(stack, pid: int) -> int:
-    """Return how many messages a worker says it holds and has not begun."""
+def busy(stack, pid: int) -> int:
+    """Return how many processes of a worker run something, by its own word."""
     words = map(json.loads, stack.redis().hvals("automation:workers"))
-    return next((word["waiting"] for word in words if word["pid"] == pid), 0)
+    return next((word["busy"] for word in words if word["pid"] == pid), 0)
 
 
 def test_crash_point_22__poison_is_dead_after_three_crashes(stack, tmp_path):

@@ -97,19 +97,20 @@ def test_crash_point_03__dispatcher_killed_after_sending_before_its_commit(stack
     assert {attempt for _, _, attempt, _ in stack.events(run_id, "step.started")} == {1}
 
 
-def test_crash_point_04__publishing_of_web_times_out_and_the_message_was_sent(stack):
-    """Redis stands still: web gives up waiting, and its message is in the ears of Redis."""
+def test_crash_point_04__web_cannot_reach_redis_and_leaves_the_run_to_the_manager(stack):
+    """Redis stands still: web gives up waiting for it, and the run is accepted as `ready`."""
     stack.reaches(stack.submit("lab.writer"), "succeeded")  # web has a connection now
     complaints = given_up(stack)
     with stack.redis().monitor() as monitor:
         with stack.stopped(stack.find("redis")):
-            run_id = stack.submit("lab.writer")  # accepted although it cannot be sent
+            run_id = stack.submit("lab.writer")
             eventually(lambda: given_up(stack) > complaints, within=5, what="web gave up")
+            assert stack.step(run_id, "writer")["state"] == "ready"
         back = time.time()
         began = stack.started(run_id, "writer")
         bounds.within("4, web", began - back, table="≤ 2 s", in_all=2.0)
         stack.sound(run_id, effects=1)
-        assert pushes(stack, monitor) == 1, "executed, although web was told that it failed"
+        assert pushes(stack, monitor) >= 1
     assert stack.step(run_id, "writer")["attempt"] == 1
 
 

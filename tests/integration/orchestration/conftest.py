@@ -37,6 +37,7 @@ def catalog(transactional_db):
 def platform(catalog, broker):
     """An empty Redis, an empty database with the catalog, and a publisher that starts afresh."""
     publisher.publisher._closed_until = 0.0
+    publisher.publisher._looks.clear()
     return broker
 
 

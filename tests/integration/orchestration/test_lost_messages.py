@@ -6,6 +6,7 @@ import json
 import signal
 import time
 
+import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -19,7 +20,7 @@ from orchestration.manager.presence import Presence
 from orchestration.manager.reaper import Reaper
 from tests.eventually import eventually
 from tests.integration.orchestration.conftest import aged, states
-from tests.integration.orchestration.processes import folder, is_working, manager, state, worker
+from tests.integration.orchestration.processes import folder, manager, state, worker
 
 
 @pytest.fixture(autouse=True)
@@ -306,42 +307,7 @@ def send(run_ids: list, key: str) -> None:
 
 
 @pytest.mark.slow
-def test_worker__what_it_holds_behind_long_steps_is_not_lost(
-    started, platform, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(publisher, "BACKLOG_MESSAGES", 1_000)  # all are sent at once
-    path = folder(tmp_path)
-    boss = manager(started)
-    eventually(lambda: is_working(boss), within=20)
-    long = [
-        runs.submit(
-            automation="lab.stubborn", input={"folder": path, "seconds": 10}, trigger="command"
-        ).run_id
-        for _ in range(2)
-    ]
-    short = [
-        runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
-        for _ in range(200)
-    ]
-    platform.delete("lab")
-    send(long, "stubborn")
-    send(short, "numbers")
-    for run_id in short:
-        aged(run_id, 10)
-    worker(started)
-    eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
-    eventually(lambda: streams.depth("lab") == 0, within=5, what="all fetched")
-    row = eventually(lambda: WorkerPresence.objects.exclude(held=[]).first(), within=15)
-    assert (row.busy, len(row.held)) == (2, 200)
-    for run_id in [*long, *short]:
-        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=40)
-    assert not list(RunEvent.objects.filter(kind="step.released").values_list("data", flat=True))
-
-
-@pytest.mark.slow
-def test_worker__what_is_stranded_behind_long_steps_goes_to_an_idle_worker(
-    started, platform, tmp_path
-):
+def test_worker__leaves_in_the_queue_what_no_process_is_free_for(started, platform, tmp_path):
     path = folder(tmp_path)
     for _ in range(2):
         runs.submit(
@@ -352,33 +318,35 @@ def test_worker__what_is_stranded_behind_long_steps_goes_to_an_idle_worker(
     eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
     short = [
         runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
-        for _ in range(20)
+        for _ in range(8)
     ]
-    eventually(lambda: streams.depth("lab") == 0, within=10, what="all fetched")
+    row = eventually(lambda: WorkerPresence.objects.exclude(busy=0).first(), within=15)
+    assert (row.busy, row.held) == (2, [])
+    assert streams.depth("lab") >= 8
     worker(started, name="idle")
-    eventually(lambda: WorkerPresence.objects.count() == 2, within=20)
     for run_id in short:
-        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=30)
-    assert releases("stranded") > 0
-    assert releases("message_lost") == 0
+        eventually(lambda run_id=run_id: state(run_id) == "succeeded", within=20)
+    assert not RunEvent.objects.filter(kind="step.released").exists()
 
 
 @pytest.mark.slow
 def test_worker__killed_with_fetched_messages_loses_none_of_them(started, platform, tmp_path):
-    path = folder(tmp_path)
-    for _ in range(2):
-        runs.submit(
-            automation="lab.stubborn", input={"folder": path, "seconds": 60}, trigger="command"
-        )
     victim = worker(started, name="victim")
     manager(started)
-    eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
+    warm = runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
+    eventually(lambda: state(warm) == "succeeded", within=20)
+    # A message is fetched for a process that is free: these look free and begin nothing.
+    children = psutil.Process(victim.pid).children()
+    for child in children:
+        child.suspend()
     short = runs.submit(automation="lab.squares", input={"count": 0}, trigger="command").run_id
-    eventually(lambda: streams.depth("lab") == 0, within=10, what="fetched")
-    eventually(lambda: WorkerPresence.objects.exclude(held=[]).exists(), within=5)
+    eventually(lambda: WorkerPresence.objects.exclude(held=[]).exists(), within=10)
+    assert streams.depth("lab") == 0
     aged(short, 10)
     victim.send_signal(signal.SIGKILL)
     victim.wait(5)
+    for child in children:
+        child.kill()
     began = time.monotonic()
     eventually(lambda: releases("message_lost") > 0, within=8)
     took = time.monotonic() - began

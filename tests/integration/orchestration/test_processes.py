@@ -244,7 +244,7 @@ def test_platform__survives_the_loss_of_every_database_session(started, platform
 
 
 @pytest.mark.slow
-def test_worker__a_stopped_worker_gives_its_messages_back(started, platform, tmp_path):
+def test_worker__a_stopped_worker_leaves_what_it_has_not_begun(started, platform, tmp_path):
     hands = worker(started, queues="lab")
     path = folder(tmp_path)
     found = [
@@ -254,7 +254,6 @@ def test_worker__a_stopped_worker_gives_its_messages_back(started, platform, tmp
         for _ in range(8)
     ]
     eventually(lambda: StepRun.objects.filter(state="running").count() == 2, within=20)
-    eventually(lambda: streams.depth("lab") == 0, within=5, what="all fetched")
     hands.send_signal(signal.SIGTERM)
     assert hands.wait(20) == 0
     done = StepRun.objects.filter(key="patient", state="succeeded").count()
