@@ -60,7 +60,7 @@ def department(*, slug: str) -> DepartmentStatus:
 def _statuses(rows: Iterable[Department]) -> list[DepartmentStatus]:
     lanes = {lane.slug: lane for lane in Lane.objects.all()}
     open_runs: dict[str, dict[str, int]] = {}
-    # Served by the partial index run_open: costs what is open, not what ever ran.
+    # Served by the index run_by_state: costs what is open, not what ever ran.
     for row in (
         Run.objects.filter(state__in=OPEN_STATES)
         .values("department", "state")

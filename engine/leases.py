@@ -120,13 +120,14 @@ def renew(
     )
 
 
-def reap(*, limit: int) -> int:
+def reap(*, limit: int, repair: bool = True) -> int:
     """End the claims of silent workers: each step is tried again, or is dead after three crashes.
 
-    One transaction a claim, so that a row that cannot be handled does not stop the others.
+    One transaction a claim, so that a row that cannot be handled does not stop the others. With
+    `repair` also claims without a lease, which must not exist: a look at everything in flight.
     """
     found = [row.claim for row in sql.rows(EXPIRED, {"limit": limit})]
-    unleased = [row.claim for row in sql.rows(UNLEASED, {"limit": limit})]
+    unleased = [row.claim for row in sql.rows(UNLEASED, {"limit": limit})] if repair else []
     return sum(_crashed(claim, expired=True) for claim in found) + sum(
         _crashed(claim, expired=False) for claim in unleased
     )

@@ -31,7 +31,11 @@ class DeadLetter(models.Model):
     resolved_by = models.CharField(max_length=150, blank=True, default="")
 
     class Meta:
-        indexes = [models.Index(fields=["state", "-id"], name="deadletter_by_state")]
+        indexes = [
+            models.Index(fields=["state", "-id"], name="deadletter_by_state"),
+            models.Index(fields=["department", "state", "id"], name="deadletter_by_department"),
+            models.Index(fields=["automation", "state", "id"], name="deadletter_by_automation"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["step_run"], name="deadletter_open_once", condition=Q(state="open")

@@ -40,8 +40,10 @@ class Effect(models.Model):
 
     class Meta:
         indexes = [
-            # `effects list`, and the steps that wait for an answer.
-            models.Index(fields=["-id"], name="effect_unknown", condition=Q(state="unknown")),
+            # `effects list`: what is not done yet is little among all that is.
+            models.Index(
+                fields=["state", "id"], name="effect_open", condition=~Q(state="confirmed")
+            ),
             models.Index(fields=["run", "id"], name="effect_of_run"),
         ]
         constraints = [

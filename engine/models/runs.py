@@ -37,7 +37,10 @@ class Run(models.Model):
     id = models.UUIDField(primary_key=True)  # UUIDv7 by engine.runs: sorts by creation time
     automation = models.CharField(max_length=200)
     department = models.CharField(max_length=63)
-    version = models.ForeignKey(AutomationVersion, on_delete=models.PROTECT, related_name="runs")
+    # No index: nobody asks for the runs of a version, and each run would pay for it three times.
+    version = models.ForeignKey(
+        AutomationVersion, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
     state = models.CharField(max_length=12, choices=_choices(RunState))
     #: Where `cancelling` ends: cancelled, failed or timed_out.
     ending = models.CharField(max_length=12, blank=True, default="")
@@ -60,14 +63,16 @@ class Run(models.Model):
 
     class Meta:
         indexes = [
-            # GET /runs and the admin's list with a filter: newest first, keyset by id (UUIDv7).
-            models.Index(fields=["department", "-id"], name="run_by_department"),
-            models.Index(fields=["automation", "-id"], name="run_by_automation"),
-            # The manager's look for runs to end (cancelling) and for deadlines.
+            # GET /runs and the admin's list: newest first, keyset by id (UUIDv7), each combination
+            # of filters (engine.selectors goes through the states where none is asked for).
+            models.Index(fields=["state", "id"], name="run_by_state"),
+            models.Index(fields=["department", "state", "id"], name="run_by_department_state"),
+            models.Index(fields=["automation", "state", "id"], name="run_by_automation_state"),
+            # The manager's look for deadlines.
             models.Index(
-                fields=["state", "-id"],
-                name="run_open",
-                condition=~Q(state__in=_RUN_ENDED),
+                fields=["deadline_at"],
+                name="run_deadline",
+                condition=Q(deadline_at__isnull=False) & ~Q(state__in=_RUN_ENDED),
             ),
         ]
         constraints = [
@@ -143,6 +148,19 @@ class StepRun(models.Model):
                 fields=["lane", "-priority", "ready_at"],
                 name="steprun_ready",
                 condition=Q(state="ready"),
+            ),
+            # Dispatcher: which runs have something ready, past those that are held.
+            models.Index(
+                fields=["lane", "run", "-priority", "ready_at"],
+                name="steprun_ready_of_run",
+                condition=Q(state="ready"),
+            ),
+            # Planners are in a department's lane and in a queue of their own: what of them waits
+            # is found without reading what the department has waiting.
+            models.Index(
+                fields=["dispatched_at"],
+                name="steprun_at_orchestrator",
+                condition=Q(queue="orchestrator", state__in=["ready", "queued"]),
             ),
             # Reaper: sent and not claimed; concurrency count of a lane.
             models.Index(

@@ -14,17 +14,53 @@ if TYPE_CHECKING:
 #: Below every priority there is.
 LOWEST = -32768
 
-# Steps that were sent before and came back are sent first by age; priority above all. The run is
-# looked up, not joined: with few runs open PostgreSQL would go from them to all steps of theirs.
-# What a held run has ready is passed over by a hash, without a look-up each.
+#: Ready rows of held runs that a look at a lane passes over one by one. Where there are more of
+#: them the look goes from run to run instead, which costs by the number of runs.
+HELD_ROWS = 1000
+# The run once for each row it has ready, HELD_ROWS at most.
+HELD = f"""
+SELECT r.id FROM engine_run r CROSS JOIN LATERAL (
+    SELECT 1 FROM engine_steprun s
+    WHERE s.lane = %(lane)s AND s.run_id = r.id AND s.state = 'ready' LIMIT {HELD_ROWS}) s
+WHERE r.state IN ('paused', 'cancelling') LIMIT {HELD_ROWS}
+"""
+# Steps that were sent before and came back are sent first by age; priority above all. Runs are
+# looked up, never joined: PostgreSQL would go from the few that are open to all steps of theirs.
 TAKE = """
+WITH mine AS MATERIALIZED (
+    SELECT s.id, s.queue, s.alone, s.run_id FROM engine_steprun s
+    WHERE s.lane = %(lane)s AND s.state = 'ready' AND NOT s.cancel_requested
+      AND s.priority > %(above)s AND s.run_id <> ALL(%(held)s::uuid[])
+    ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s
+    FOR NO KEY UPDATE OF s SKIP LOCKED)
+SELECT m.id, m.queue, m.alone FROM mine m
+WHERE (SELECT r.state FROM engine_run r WHERE r.id = m.run_id) IN ('pending', 'running', 'blocked')
+"""
+#: From run to run along steprun_ready_of_run (lane, run, priority, ready_at); `lane` is SQL.
+RUNS_WITH_READY = """
+waiting AS (
+    SELECT '00000000-0000-0000-0000-000000000000'::uuid AS run_id
+    UNION ALL
+    SELECT (SELECT s.run_id FROM engine_steprun s
+        WHERE s.lane = {lane} AND s.state = 'ready' AND s.run_id > w.run_id
+        ORDER BY s.run_id LIMIT 1)
+    FROM waiting w WHERE w.run_id IS NOT NULL)
+"""
+TAKE_PAST_HELD = f"""
+WITH RECURSIVE {RUNS_WITH_READY.format(lane="%(lane)s")},
+open AS MATERIALIZED (
+    SELECT w.run_id FROM waiting w WHERE (SELECT r.state FROM engine_run r WHERE r.id = w.run_id)
+        IN ('pending', 'running', 'blocked')),
+first AS MATERIALIZED (
+    SELECT s.id FROM open o CROSS JOIN LATERAL (
+        SELECT s.id, s.priority, s.ready_at FROM engine_steprun s
+        WHERE s.lane = %(lane)s AND s.run_id = o.run_id AND s.state = 'ready'
+          AND NOT s.cancel_requested AND s.priority > %(above)s
+        ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s) s
+    ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s)
 SELECT s.id, s.queue, s.alone FROM engine_steprun s
-WHERE s.lane = %(lane)s AND s.state = 'ready' AND NOT s.cancel_requested
-  AND s.priority > %(above)s
-  AND s.run_id NOT IN (SELECT r.id FROM engine_run r WHERE r.state IN ('paused', 'cancelling'))
-  AND (SELECT r.state FROM engine_run r WHERE r.id = s.run_id)
-    IN ('pending', 'running', 'blocked')
-ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s
+WHERE s.id = ANY(ARRAY(SELECT id FROM first)) AND s.state = 'ready' AND NOT s.cancel_requested
+ORDER BY s.priority DESC, s.ready_at
 FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 QUEUE = """
@@ -35,12 +71,17 @@ WHERE id = ANY(%(ids)s) AND state = 'ready'
 #: Rows handed back by one statement: 100,000 took 3.1 s, and the answer to a statement is bounded
 #: (`engine.postgresql.bounded`). A large backlog takes several.
 HAND_BACK_ROWS = 100_000
+# Found first and put into the order of locks afterwards: with both in one PostgreSQL would rather
+# read the whole table in that order than sort what an index finds.
 # Held members of a chunk are queued with a claim: they are not lost, their lease decides.
 HAND_BACK = """
-WITH mine AS (
+WITH found AS MATERIALIZED (
     SELECT id FROM engine_steprun
-    WHERE {which} AND state = 'queued' AND claim IS NULL
-    ORDER BY id DESC LIMIT %(limit)s FOR NO KEY UPDATE),
+    WHERE {which} AND state = 'queued' AND claim IS NULL LIMIT %(limit)s),
+mine AS (
+    SELECT id FROM engine_steprun
+    WHERE id = ANY(ARRAY(SELECT id FROM found)) AND state = 'queued' AND claim IS NULL
+    ORDER BY id DESC FOR NO KEY UPDATE),
 back AS (
     UPDATE engine_steprun s SET state = 'ready', ready_at = clock_timestamp()
     FROM mine WHERE s.id = mine.id
@@ -63,9 +104,12 @@ FROM mine WHERE s.id = mine.id
 
 def take(*, lane: str, limit: int, above: int | None = None) -> list[ReadyStep]:
     """Lock the next ready rows of a lane until the transaction ends; above: a priority."""
-    found = sql.rows(
-        TAKE, {"lane": lane, "limit": limit, "above": LOWEST if above is None else above}
-    )
+    held = [row.id for row in sql.rows(HELD, {"lane": lane})]
+    values = {"lane": lane, "limit": limit, "above": LOWEST if above is None else above}
+    if len(held) < HELD_ROWS:
+        found = sql.rows(TAKE, values | {"held": list(set(held))})
+    else:
+        found = sql.rows(TAKE_PAST_HELD, values)
     return [ReadyStep(row.id, row.queue, alone=row.alone) for row in found]
 
 

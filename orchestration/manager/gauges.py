@@ -22,8 +22,8 @@ SELECT s.queue, count(*), extract(epoch FROM clock_timestamp()
 FROM engine_steprun s JOIN engine_lane l ON l.slug = s.lane
 WHERE (s.state = 'queued' AND s.claim IS NULL)
    OR (s.state = 'ready' AND NOT s.cancel_requested AND NOT l.paused AND l.max_concurrency IS NULL
-       AND EXISTS (SELECT 1 FROM engine_run r
-           WHERE r.id = s.run_id AND r.state IN ('pending', 'running', 'blocked')))
+       AND s.run_id NOT IN (SELECT r.id FROM engine_run r
+           WHERE r.state IN ('paused', 'cancelling')))
 GROUP BY s.queue
 """
 ONLINE = """

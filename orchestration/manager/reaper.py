@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Expired claims ended per tick.
 CLAIMS = 200
+#: How often claims without a lease are looked for, in seconds: there should be none.
+REPAIR_SECONDS = 5.0
 #: Hints read per tick.
 HINTS = 200
 #: The clock of pauses: leases run on while the machine sleeps, Linux's monotonic clock stands.
@@ -35,6 +37,7 @@ class Reaper(Loop):
     interval = 0.5
 
     _last_tick = 0.0
+    _repaired_at = 0.0
 
     def __init__(self, *, stop: threading.Event) -> None:
         super().__init__(stop=stop)
@@ -61,7 +64,9 @@ class Reaper(Loop):
         if self.reconnected or paused:
             leases.grant_grace(seconds=settings.LEASE_SECONDS)
             self.reconnected = False
-        reaped = self.guarded(lambda: leases.reap(limit=CLAIMS))
+        repair = now - self._repaired_at > REPAIR_SECONDS
+        self._repaired_at = now if repair else self._repaired_at
+        reaped = self.guarded(lambda: leases.reap(limit=CLAIMS, repair=repair))
         # From here on Redis is asked; when it is away, the leases above have had their turn.
         self._last_tick = time.clock_gettime(PAUSE_CLOCK)
         try:

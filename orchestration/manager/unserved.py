@@ -20,9 +20,31 @@ log = structlog.get_logger(__name__)
 #: A worker that is being restarted is back within this, in seconds.
 PATIENCE_SECONDS = 4.0
 
+#: More waiting steps than this are not counted.
+COUNTED_STEPS = 10_000
+
+# Along the partial indexes of what is ready and of what was sent, lane by lane; planners, which are
+# in every lane and in a queue of their own, along theirs.
 WAITING = """
-SELECT queue, count(*) FROM engine_steprun
-WHERE state IN ('ready', 'queued') AND claim IS NULL AND queue = ANY(%s) GROUP BY queue
+SELECT queue, LEAST(count(*), %(most)s) FROM (
+    SELECT l.queue FROM engine_lane l CROSS JOIN LATERAL (
+        SELECT 1 FROM engine_steprun s
+        WHERE s.lane = l.slug AND s.queue = l.queue AND s.state = 'ready'
+        LIMIT %(most)s) s
+    WHERE l.queue = ANY(%(queues)s)
+    UNION ALL
+    SELECT l.queue FROM engine_lane l CROSS JOIN LATERAL (
+        SELECT 1 FROM engine_steprun s
+        WHERE s.lane = l.slug AND s.queue = l.queue AND s.state IN ('queued', 'running')
+          AND s.state = 'queued' AND s.claim IS NULL
+        LIMIT %(most)s) s
+    WHERE l.queue = ANY(%(queues)s)
+    UNION ALL
+    (SELECT queue FROM engine_steprun
+    WHERE queue = 'orchestrator' AND state IN ('ready', 'queued') AND claim IS NULL
+      AND 'orchestrator' = ANY(%(queues)s)
+    LIMIT %(most)s)) waiting
+GROUP BY queue
 """
 SERVED = """
 SELECT DISTINCT jsonb_array_elements_text(queues) FROM engine_workerpresence
@@ -45,7 +67,7 @@ class Unserved:
             without = [q for q in routing.queues(registry.departments) if q not in served]
             waiting: dict[str, int] = {}
             if without:
-                cursor.execute(WAITING, [without])
+                cursor.execute(WAITING, {"queues": without, "most": COUNTED_STEPS})
                 waiting = dict(cursor.fetchall())
         self._note(waiting)
         self._end(queue for queue in list(self._said) if queue not in waiting)

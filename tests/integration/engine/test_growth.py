@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from itertools import product
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from engine import lanes, leases, sql
-from engine.models import AutomationVersion
+from engine import lanes, leases, selectors, sql
+from engine.models import AutomationVersion, Run, StepRun
+from engine.states import RunState
 from engine.transitions import dispatch
+from orchestration.manager import unserved
 from tests import seed
 
 #: Steps of each backlog. They lie on several hundred pages.
@@ -19,7 +22,7 @@ STEPS = 20_000
 #: Runs of a burst, of one step each.
 RUNS = 3000
 #: What a look-up may read: some index pages of each lane, and a few rows.
-FEW = 90
+FEW = 150
 HELD, SENT, FULL = (uuid.UUID(int=n) for n in (1, 2, 3))
 
 OPEN_RUN = """
@@ -70,6 +73,7 @@ def backlogs(db):
     lanes.limit(slug="full", max_concurrency=10)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE engine_run, engine_steprun")
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         # So small a table is read as a whole, or sorted: what counts is the way on a large one.
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
 
@@ -84,7 +88,45 @@ def pages(statement: str, **values) -> int:
 
 
 def test_take__of_a_lane_with_nothing_ready_does_not_read_what_others_have(backlogs):
-    assert pages(dispatch.TAKE, lane="sent", limit=500, above=dispatch.LOWEST) < FEW
+    asked = {"lane": "sent", "limit": 500, "above": dispatch.LOWEST}
+    assert pages(dispatch.TAKE, held=[], **asked) < FEW
+    assert pages(dispatch.TAKE_PAST_HELD, **asked) < FEW
+
+
+def test_look__for_lanes_with_something_ready_passes_by_a_held_run_at_once(backlogs):
+    assert pages(lanes.WITH_READY) < FEW
+    assert lanes.with_ready() == {}
+
+
+def test_take__goes_past_everything_that_a_held_run_has_ready(backlogs):
+    sql.count(
+        "UPDATE engine_steprun SET lane = 'held', state = 'ready', priority = n.priority"
+        " FROM (VALUES (0, 5), (1, 9), (2, 5)) AS n(map_index, priority)"
+        " WHERE run_id = %(run)s AND engine_steprun.map_index = n.map_index",
+        {"run": SENT},
+    )
+    assert lanes.with_ready() == {"held": "held"}
+    asked = {"lane": "held", "limit": 500, "above": dispatch.LOWEST}
+    assert pages(dispatch.TAKE_PAST_HELD, **asked) < FEW
+    found = StepRun.objects.in_bulk([step.id for step in dispatch.take(lane="held", limit=500)])
+    assert sorted(row.map_index for row in found.values()) == [0, 1, 2]
+    (first,) = dispatch.take(lane="held", limit=1)
+    assert found[first.id].map_index == 1, "priority above all"
+
+
+def test_hand_back__reads_no_more_than_it_returns(backlogs):
+    # At least what a page of rows costs: the statement also writes.
+    statement = dispatch.HAND_BACK.replace("{which}", "lane = %(lane)s")
+    asked = {"reason": "message_lost", "actor": "", "limit": 1}
+    assert pages(statement, lane="sent", **asked) < FEW
+
+
+def test_unserved__counts_no_further_than_anybody_reads(backlogs):
+    assert pages(unserved.WAITING, queues=["orchestrator", "seeded0"], most=10_000) < FEW
+    assert pages(unserved.WAITING, queues=["sent", "held"], most=50) < 2 * FEW
+    with connection.cursor() as cursor:
+        cursor.execute(unserved.WAITING, {"queues": ["sent", "held", "full"], "most": 7})
+        assert dict(cursor.fetchall()) == {"sent": 7, "held": 7, "full": 7}
 
 
 def test_with_ready__looks_at_few_steps_of_a_lane_and_not_at_every_run(db):
@@ -106,3 +148,36 @@ def test_overdue__reads_of_each_lane_what_it_returns_and_nothing_sent_just_now(b
     asked = {"seconds": 2.0, "most": 300, "ids": [], "limit": 1}
     assert pages(leases.TOO_LONG_AND_NOT_HELD, **asked) < FEW
     assert set(leases.queued_too_long(older_than_seconds=2.0)) == {"sent"}
+
+
+@pytest.fixture
+def many_runs(db):
+    """So many finished runs that a walk along all of them reads hundreds of pages."""
+    seed.finish(runs=10_000)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+
+
+NOWHERE = uuid.UUID(int=2**127)
+
+
+def test_list__of_runs_reads_a_page_whatever_is_asked_for(many_runs):
+    statements = [
+        (selectors.NEWEST_OF_DEPARTMENT, "rare"),
+        (selectors.NEWEST_OF_DEPARTMENT, "seeded1"),
+        (selectors.NEWEST_OF_AUTOMATION, "seeded1.report"),
+        (selectors.NEWEST_IN_STATE, ""),
+    ]
+    states = [["timed_out"], ["running"], ["failed"], list(RunState)]
+    for (statement, of), wanted, before in product(
+        statements, states, [selectors.LAST_ID, NOWHERE]
+    ):
+        read = pages(statement, states=wanted, of=of, before=before, limit=50)
+        assert read < 2 * FEW, (read, of, wanted, before)
+    found = selectors.runs(department="seeded1", limit=200)
+    newest = Run.objects.filter(department="seeded1").order_by("-id")[:200]
+    assert [run.pk for run in found] == [run.pk for run in newest]
+    assert {run.state for run in found} > {"succeeded"}
+    after = selectors.runs(automation="seeded1.report", limit=50, before=found[99].pk)
+    assert [run.pk for run in after] == [run.pk for run in found[100:150]]
+    assert selectors.runs(automation="seeded1.report", department="rare", limit=5) == []
