@@ -6,7 +6,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from engine import artifacts, runs, selectors
+from engine.admin import reading
 from engine.models import Artifact, DeadLetter, Lane, Run
+from tests import seed
 from tests.integration.faces import work
 
 
@@ -37,6 +39,14 @@ def test_every_list__opens_for_an_operator_and_counts_no_big_table(operator, lin
             continue
         counts = [q["sql"] for q in queries if "COUNT(*)" in q["sql"]]
         assert all("LIMIT" in sql for sql in counts), counts
+
+
+def test_list__of_a_huge_table_offers_no_page_that_reads_all_before_it(operator, monkeypatch):
+    monkeypatch.setattr(reading, "COUNTED_ROWS", 200)
+    seed.finish(runs=1000)
+    shown = operator.get("/admin/engine/run/").content.decode()
+    assert max(int(page) for page in re.findall(r"[?;&]p=(\d+)", shown)) == 4
+    assert "1000" in shown.replace(",", ""), "the number of all is still estimated"
 
 
 def test_every_page__opens_and_offers_no_form(operator, line, letter):
