@@ -59,9 +59,11 @@ FROM engine_runevent e
 WHERE e.run_id = ANY(%(runs)s) AND e.kind IN ('run.waiting', 'run.going_on')
 ORDER BY e.run_id, e.data->>'queue', e.id DESC
 """
+# State and id as a pair, as they stand in run_by_state: never along all ids, filtering.
 OPEN_RUNS = """
-SELECT id FROM engine_run WHERE state = %(state)s AND id < %(before)s
-ORDER BY id DESC LIMIT %(limit)s
+SELECT id FROM engine_run
+WHERE state >= %(state)s AND (state, id) < (%(state)s, %(before)s)
+ORDER BY state DESC, id DESC LIMIT %(limit)s
 """
 NOTE = """
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from engine import lanes, leases, selectors, sql
+from engine import lanes, leases, selectors, sql, waits
 from engine.models import AutomationVersion, Run, StepRun
 from engine.states import RunState
 from engine.transitions import dispatch
@@ -174,6 +174,7 @@ def test_list__of_runs_reads_a_page_whatever_is_asked_for(many_runs):
     ):
         read = pages(statement, states=wanted, of=of, before=before, limit=50)
         assert read < 2 * FEW, (read, of, wanted, before)
+    assert pages(waits.OPEN_RUNS, state="paused", before=waits.LAST_ID, limit=500) < FEW
     found = selectors.runs(department="seeded1", limit=200)
     newest = Run.objects.filter(department="seeded1").order_by("-id")[:200]
     assert [run.pk for run in found] == [run.pk for run in newest]
