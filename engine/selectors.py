@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F
+
 from engine import artifacts as store
 from engine import definitions, sql
 from engine.errors import NotFoundError
@@ -15,6 +17,9 @@ from engine.states import STEP_TERMINAL, RunState, StepState
 from engine.values import loaded
 
 WHOLE = 100.0
+#: Sort the steps of a run; by the bare id PostgreSQL may go along all steps there ever were until
+#: it meets the run's.
+BY_ID_OF_ONE_RUN, LAST_OF_ONE_RUN = (F("id") + 0).asc(), (F("id") + 0).desc()
 #: Above every id.
 LAST_ID = UUID(int=2**128 - 1)
 
@@ -109,7 +114,7 @@ def progress(*, run_id: UUID) -> Progress:
 
 def steps(*, run_id: UUID, limit: int, after_id: int | None = None) -> list[StepRun]:
     """Return the steps of a run in the order of their ids (joins before what they wait for)."""
-    found = StepRun.objects.filter(run_id=run_id).order_by("id")
+    found = StepRun.objects.filter(run_id=run_id).order_by(BY_ID_OF_ONE_RUN)
     if after_id is not None:
         found = found.filter(id__gt=after_id)
     return list(found[:limit])

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 #: Steps explained and dead letters named, at most.
 MAX_STEPS, MAX_LETTERS = 1000, 100
 
+# The id is not bare: PostgreSQL may else go along all steps there ever were to the run's.
 STEPS = """
 SELECT s.id, s.key, s.map_index, s.state, s.queue, s.lane, s.attempt, s.worker, s.claim,
     s.cancel_requested, s.error_code, s.ready_at, s.dispatched_at, s.next_at, s.started_at,
     l.worker AS holder, l.expires_at, l.deadline_at
 FROM engine_steprun s LEFT JOIN engine_lease l ON l.claim = s.claim
 WHERE s.run_id = %(run)s AND s.state <> ALL(%(ended)s)
-ORDER BY s.id DESC LIMIT %(limit)s
+ORDER BY s.id + 0 DESC LIMIT %(limit)s
 """
 OPEN = """
 SELECT key, count(*) AS number FROM engine_steprun

@@ -7,11 +7,16 @@ of three steps that have ended. `generate_series` writes a million steps in a mi
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from datetime import timedelta
 
+import django
 from django.db import connection, transaction
 from django.utils import timezone
+
+if __name__ == "__main__":
+    django.setup()
 
 from engine.graph import Binding, Graph, Node
 from engine.models import AutomationVersion, Lane
@@ -282,3 +287,14 @@ def _version(department: str, graph: Graph) -> AutomationVersion:
         },
     )
     return found
+
+
+def main() -> None:
+    """Fill the database that the environment names: `python -m tests.seed --finished 1000000`."""
+    parser = argparse.ArgumentParser(prog="python -m tests.seed")
+    parser.add_argument("--finished", type=int, required=True, metavar="RUNS")
+    finish(runs=parser.parse_args().finished)
+
+
+if __name__ == "__main__":
+    main()

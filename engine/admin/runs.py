@@ -217,9 +217,9 @@ def page(run: Run) -> dict[str, Any]:
         "nodes": node_lines(run),
         "troubles": [
             (row, badge(row.state))
-            for row in StepRun.objects.filter(run=run, state__in=_TROUBLED).order_by("-id")[
-                :SHOWN_TROUBLES
-            ]
+            for row in StepRun.objects.filter(run=run, state__in=_TROUBLED).order_by(
+                selectors.LAST_OF_ONE_RUN
+            )[:SHOWN_TROUBLES]
         ],
         "why": None if ended else why.explain(run_id=run.pk, limit=SHOWN_REASONS),
         "letters": [

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from engine import lanes, leases, selectors, sql, waits
@@ -182,3 +183,14 @@ def test_list__of_runs_reads_a_page_whatever_is_asked_for(many_runs):
     after = selectors.runs(automation="seeded1.report", limit=50, before=found[99].pk)
     assert [run.pk for run in after] == [run.pk for run in found[100:150]]
     assert selectors.runs(automation="seeded1.report", department="rare", limit=5) == []
+
+
+def test_steps__of_a_run_are_found_without_those_of_all_others(many_runs):
+    run_id = Run.objects.order_by("-id")[0].pk
+    with CaptureQueriesContext(connection) as asked:
+        assert [row.key for row in selectors.steps(run_id=run_id, limit=100)] == [
+            "third",
+            "second",
+            "first",
+        ]
+    assert pages(asked[0]["sql"].replace("%", "%%")) < FEW
