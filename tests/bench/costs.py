@@ -33,6 +33,8 @@ class Account:
     """What something has cost; times are processor seconds."""
 
     seconds: float = 0.0
+    #: Over which `cpu` was counted.
+    cpu_seconds: float = 0.0
     steps: int = 0
     commits: float = 0.0
     commands: dict[str, float] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class Account:
         """Return this account without what the other one, so many times, accounts for."""
         return Account(
             seconds=self.seconds,
+            cpu_seconds=self.cpu_seconds,
             steps=self.steps,
             commits=self.commits - other.commits * times,
             **{
@@ -68,10 +71,19 @@ class Account:
             },
             "cpu_ms": {kind: 1000 * value / self.steps for kind, value in self.cpu.items()},
             "hot_share": {
-                table: self.hot_updates[table] / number if number > 0 else None
+                # What the prods did is taken off as an average: less than a row is none.
+                table: max(0.0, self.hot_updates[table]) / number if number >= 1 else None
                 for table, number in self.updates.items()
             },
         }
+
+
+def net(work: Account, *, prods: Account, idle: Account) -> Account:
+    """Return what a workload has cost by itself: without prods, without what happens anyway."""
+    found = work.less(prods).less(idle, times=(work.seconds - prods.seconds) / idle.seconds)
+    share = work.cpu_seconds / idle.cpu_seconds
+    found.cpu = {kind: value - idle.cpu[kind] * share for kind, value in work.cpu.items()}
+    return found
 
 
 class Accountant:
@@ -86,9 +98,13 @@ class Accountant:
 
     def account(self) -> dict[str, Any]:
         """Return the costs per step of each workload, and the platform's when it is idle."""
-        idle = self._idle()
-        prod = self._counted(Account, idle=idle)
         sizes = self._sizes
+        prods = self._counted(Account)
+        resting = self._counted(lambda: self._rest(sizes.idle_seconds))
+        idle = resting.less(prods)
+        idle.seconds = resting.seconds - prods.seconds
+        # Without the prods in it, the processor's time needs nothing taken off.
+        idle.cpu, idle.cpu_seconds = resting.cpu, resting.cpu_seconds
         works = {
             "W1": lambda: self._times(sizes.cost_chains, "chain", steps=40),
             "W2": lambda: self._times(1, "fan", count=sizes.fan),
@@ -96,13 +112,13 @@ class Accountant:
             "W4": lambda: self._times(1, "latency", samples=sizes.cost_latencies),
         }
         found = {
-            name: self._counted(work, idle=idle).less(prod).per_step()
+            name: net(self._counted(work), prods=prods, idle=idle).per_step()
             for name, work in works.items()
         }
         per_second = {
             "commits": idle.commits / idle.seconds,
             "commands": sum(idle.commands.values()) / idle.seconds,
-            "cpu_ms": {kind: 1000 * value / idle.seconds for kind, value in idle.cpu.items()},
+            "cpu_ms": {kind: 1000 * value / idle.cpu_seconds for kind, value in idle.cpu.items()},
         }
         return {"per_step": found, "idle_per_second": per_second}
 
@@ -124,28 +140,29 @@ class Accountant:
             commands={"llen": own["looks"] + 1.0 * number, "rpush": own["reports"]},
         )
 
-    def _idle(self) -> Account:
-        before = self._look()
-        time.sleep(self._sizes.idle_seconds)
-        return _between(before, self._look())
+    def _rest(self, seconds: float) -> Account:
+        time.sleep(seconds)
+        return Account()
 
-    def _counted(self, work: Callable[[], Account], *, idle: Account) -> Account:
-        """Do something and return what it cost, the prods around it still included."""
+    def _counted(self, work: Callable[[], Account]) -> Account:
+        """Do something and return what was used meanwhile, with the prod after it.
+
+        What `work` says that the timing itself has cost is taken off.
+        """
         self._prod()
         before = self._look()
         own = work()
-        cpu_after = usage.by_kind(self._tops)
-        working = time.monotonic() - before.seconds
+        cpu = usage.by_kind(self._tops)
+        cpu_seconds = time.monotonic() - before.seconds
         self._prod()
-        found = _between(before, self._look()).less(own)
+        after = self._look()
+        found = after.less(before).less(own)
+        found.seconds = after.seconds - before.seconds
         found.steps = own.steps
         # The processor's time is counted at once: without the prod.
-        found.cpu = {kind: cpu_after[kind] - before.cpu[kind] for kind in before.cpu}
-        rate = 1 / idle.seconds
-        cpu_idle = {kind: value * rate * working for kind, value in idle.cpu.items()}
-        rest = found.less(idle, times=found.seconds * rate)
-        rest.cpu = {kind: value - cpu_idle[kind] for kind, value in found.cpu.items()}
-        return rest
+        found.cpu = {kind: cpu[kind] - before.cpu[kind] for kind in before.cpu}
+        found.cpu_seconds = cpu_seconds
+        return found
 
     def _prod(self) -> None:
         time.sleep(HAND_OVER_SECONDS)
@@ -178,9 +195,3 @@ class Accountant:
     def _asked(self, statement: str) -> Any:
         found = self._database.execute(statement).fetchone()
         return found[0] if found else None
-
-
-def _between(before: Account, after: Account) -> Account:
-    found = after.less(before)
-    found.seconds = after.seconds - before.seconds
-    return found

@@ -62,6 +62,19 @@ def test_account__per_step_in_milliseconds_and_shares():
     assert found["hot_share"] == {"engine_run": 0.9}
 
 
+def test_net__neither_prods_nor_what_happens_anyway():
+    work = account(seconds=7.0, cpu_seconds=4.0, commits=100.0, cpu={"web": 0.3}, commands={})
+    prods = account(seconds=3.0, commits=20.0, commands={}, updates={}, hot_updates={})
+    idle = account(
+        seconds=2.0, cpu_seconds=2.0, commits=10.0, cpu={"web": 0.1}, updates={}, hot_updates={}
+    )
+    found = costs.net(work, prods=prods, idle=idle)
+    # Four seconds more than the prods alone took, at five commits a second.
+    assert found.commits == 100.0 - 20.0 - 20.0
+    assert found.cpu == pytest.approx({"web": 0.3 - 0.2})
+    assert found.steps == 100
+
+
 def test_account__a_table_without_updates_has_no_share():
     assert account(updates={"engine_run": 0.0}).per_step()["hot_share"] == {"engine_run": None}
 
