@@ -61,7 +61,8 @@ chaos: $(VENV)/.installed-dev ## Soak: load while everything is killed, DURATION
 	@$(RUN) -m tests.chaos.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(VENV)/.installed-dev ## Measure beside plain Celery; QUICK=1 in two minutes, exit 1 on a missed target
-	@$(RUN) -m tests.bench $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@found=0; $(RUN) -m tests.bench $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(ARGS) || found=$$?; \
+	$(if $(QUICK)$(ARGS),,$(RUN) -m tests.bench growth || found=$$?;) exit $$found
 
 check: $(VENV)/.installed-dev ## Check format, lint, types, import contracts and migrations
 	$(RUN) -m ruff format --check .

@@ -39,7 +39,7 @@ class Side:
         """Tell whether every run has ended."""
         return not _asked(
             "SELECT EXISTS (SELECT FROM engine_run"
-            " WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'timed_out'))"
+            " WHERE state IN ('pending', 'running', 'paused', 'blocked', 'cancelling'))"
         )
 
     def committed(self, since: float) -> float | None:
