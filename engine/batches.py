@@ -7,6 +7,7 @@ SHOW_SECONDS, the heartbeat's thread writes what is finished and hands back what
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -200,7 +201,10 @@ class Batch:
         rest: list[tuple[int, str]] = outcomes.persistently(
             lambda: claims.hand_back(step_run_ids=ids, claim=self._claim, last=last)
         )
-        publishing.publish([ReadyStep(found, queue) for found, queue in rest])
+        # As many to a message as end within a slice, by what those before them took.
+        seconds = (time.monotonic() - self._ends_at + SLICE_SECONDS) / self._begun
+        spread = math.ceil(len(rest) * seconds / SLICE_SECONDS)
+        publishing.publish([ReadyStep(found, queue) for found, queue in rest], spread=spread)
 
     def _sticky(self, finished: Sequence[Finished]) -> dict[int, str]:
         """Return, by finished step, the successor to go on with: one each, for a slice of time."""

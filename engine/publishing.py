@@ -27,8 +27,8 @@ class ReadyStep:
 class Publisher(Protocol):
     """Send hints to workers; must not raise and must not block for long."""
 
-    def publish(self, steps: Sequence[ReadyStep]) -> None:
-        """Send one hint per step."""
+    def publish(self, steps: Sequence[ReadyStep], *, spread: int | None = None) -> None:
+        """Send hints; `spread`: in about so many messages, None for the publisher's own choice."""
         ...
 
     def is_backed_up(self, queue: str) -> bool:
@@ -37,7 +37,7 @@ class Publisher(Protocol):
 
 
 class _Nobody:
-    def publish(self, steps: Sequence[ReadyStep]) -> None:
+    def publish(self, steps: Sequence[ReadyStep], *, spread: int | None = None) -> None:
         """Send nothing: in a process without a publisher the manager will find the rows."""
 
     def is_backed_up(self, queue: str) -> bool:  # noqa: ARG002 - a protocol's signature
@@ -54,10 +54,13 @@ def register(publisher: Publisher) -> None:
     _publisher = publisher
 
 
-def publish(steps: Sequence[ReadyStep]) -> None:
-    """Hand ready steps to the broker, best effort. Call it after the commit, never before."""
+def publish(steps: Sequence[ReadyStep], *, spread: int | None = None) -> None:
+    """Hand ready steps to the broker, best effort. Call it after the commit, never before.
+
+    spread: in about so many messages, None for the publisher's own choice.
+    """
     if steps:
-        _publisher.publish(steps)
+        _publisher.publish(steps, spread=spread)
 
 
 def backed_up(queues: Iterable[str]) -> list[str]:

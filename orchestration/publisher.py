@@ -66,12 +66,12 @@ class Publisher:
         """Return whether the last error is long enough ago to try again."""
         return time.monotonic() >= self._closed_until
 
-    def publish(self, steps: Sequence[ReadyStep]) -> None:
+    def publish(self, steps: Sequence[ReadyStep], *, spread: int | None = None) -> None:
         """Send hints if that works at once; what was not sent is found by the dispatcher."""
         if not self.is_open:
             return
         try:
-            self.send(steps)
+            self.send(steps, spread=routing.SPREAD_MESSAGES if spread is None else spread)
         except BrokerAwayError as exc:
             log.warning("publishing_paused", seconds=BREAK_SECONDS, reason=str(exc))
 

@@ -13,7 +13,7 @@ class Line:
         #: Queues behind whose backlog new roots are left to `manage`.
         self.backed_up: set[str] = set()
 
-    def publish(self, steps) -> None:
+    def publish(self, steps, **_how) -> None:
         self.messages.extend(steps)
 
     def is_backed_up(self, queue) -> bool:

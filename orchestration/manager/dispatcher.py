@@ -70,7 +70,7 @@ class Dispatcher(Loop):
         if not limit:
             return self._send_urgent(lane, window, depth, now)
         sent = self._send(lane, window, limit=limit)
-        window.note(sent=sent, now=now)
+        window.note(sent=sent, depth=depth, now=now)
         window.is_short = sent >= limit
         return sent
 

@@ -25,8 +25,11 @@ class Window:
         self.steps = FIRST
         #: Whether more stands in line than there was room for.
         self.is_short = False
-        self._sent = 0
+        #: How many messages stood in the queue after the last ones were sent, and when that was.
+        self._stood = 0
         self._sent_at = 0.0
+        #: StepRuns in one of those messages.
+        self._a_message = 1
         #: How long the queue was when something urgent was put before all of it, and when that was.
         self._overtaken = 0
         self._urgent_at = 0.0
@@ -39,22 +42,26 @@ class Window:
     def room(self, *, depth: int, now: float) -> int:
         """Return how many StepRuns may be sent to a queue that holds `depth` messages.
 
-        None while more than half of what it is given stands there. A queue found empty was given
-        too little; one that stays full for AHEAD_SECONDS was given too much.
+        None while more than half of what it is given stands there. How much it is given is learnt
+        from how fast it is taken; one found empty was given too little, whatever was taken.
         """
         took = now - self._sent_at
-        if depth == 0 and 0 < took < AHEAD_SECONDS:
-            self.steps = max(self.steps, min(MOST, int(self._sent * AHEAD_SECONDS / took)))
+        taken = (self._stood - depth) * self._a_message
+        if taken > 0 and 0 < took < AHEAD_SECONDS:
+            learnt = min(MOST, int(taken * AHEAD_SECONDS / took))
+            self.steps = max(self.steps, learnt) if depth == 0 else max(LEAST, learnt)
         if depth <= min(routing.SPREAD_MESSAGES, self.steps) // 2:
             return self.steps
         if took > AHEAD_SECONDS:
             self.steps = max(LEAST, self.steps // 2)
-            self._sent, self._sent_at = 0, now
+            self._stood, self._sent_at = 0, now
         return 0
 
-    def note(self, *, sent: int, now: float) -> None:
-        """Remember what was sent, to learn from how long it stands in the queue."""
-        self._sent, self._sent_at = sent, now
+    def note(self, *, sent: int, depth: int, now: float) -> None:
+        """Remember what was sent behind `depth` messages, to learn from how fast it is taken."""
+        self._a_message = routing.steps_per_message(sent, spread=self.spread)
+        self._stood = depth + -(-sent // self._a_message)
+        self._sent_at = now
 
     def lets_pass(self, *, depth: int, now: float) -> bool:
         """Return whether something urgent may be put before what stands in the queue.

@@ -605,7 +605,7 @@ def test_effect__in_a_chunk_is_made_by_a_step_that_is_shown_alone(line, wide):
     assert Run.objects.get().state == "succeeded"
 
 
-def test_sticky__a_join_of_many_chunks_goes_on_in_the_last_one(line, wide, commits):
+def test_sticky__a_join_of_many_chunks_goes_on_in_the_last_one(line, wide, unhurried):
     ids = wide(same, 200)
     durations.note(step="lab.wide_item", seconds=0.001)
     for start_at in range(0, 200, 32):

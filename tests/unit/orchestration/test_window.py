@@ -44,8 +44,9 @@ def play(queue: Queue, *, seconds: float, window: Window | None = None) -> Windo
         queue.run_until(now)
         steps = window.room(depth=len(queue.messages), now=now)
         if steps:
+            depth = len(queue.messages)
             queue.send(steps, window.spread)
-            window.note(sent=steps, now=now)
+            window.note(sent=steps, depth=depth, now=now)
     return window
 
 
@@ -74,8 +75,9 @@ def test_window__nobody_who_takes_gets_little_and_is_served_fully_soon_after():
     for tick in range(1, 200):
         steps = window.room(depth=len(queue.messages), now=tick * TICK_SECONDS)
         if steps:
+            depth = len(queue.messages)
             queue.send(steps, window.spread)
-            window.note(sent=steps, now=tick * TICK_SECONDS)
+            window.note(sent=steps, depth=depth, now=tick * TICK_SECONDS)
     assert sum(queue.messages) == FIRST
     assert window.steps == LEAST
     quick = Queue(children=2, step_seconds=0.0005)
@@ -85,7 +87,7 @@ def test_window__nobody_who_takes_gets_little_and_is_served_fully_soon_after():
 
 def test_window__one_look_at_a_clock_that_stands_still_teaches_nothing():
     window = Window()
-    window.note(sent=5, now=1.0)
+    window.note(sent=5, depth=0, now=1.0)
     assert window.room(depth=0, now=1.0) == FIRST
 
 
@@ -93,7 +95,7 @@ def test_spread__quick_steps_travel_together_and_unknown_ones_apart():
     window = Window()
     assert window.spread == routing.SPREAD_MESSAGES
     for now in (1.0, 1.1):
-        window.note(sent=MOST, now=now)
+        window.note(sent=MOST, depth=0, now=now)
         window.room(depth=0, now=now + TICK_SECONDS)
     assert window.steps == MOST
     assert window.spread < routing.SPREAD_MESSAGES
@@ -106,3 +108,19 @@ def test_urgent__goes_first_again_when_the_last_of_it_is_taken_or_late():
     assert not window.lets_pass(depth=301, now=1.1)
     assert window.lets_pass(depth=300, now=1.1)
     assert window.lets_pass(depth=316, now=1.0 + 2 * AHEAD_SECONDS)
+
+
+def test_window__a_queue_that_is_never_empty_is_learnt_to_be_quick():
+    """A message costs the worker's parent as much as its steps: quick ones must share messages."""
+
+    class Costly(Queue):
+        def run_until(self, now: float) -> None:
+            while self.messages and self.free_at[0] <= now:
+                begun = max(now - TICK_SECONDS, self.free_at[0])
+                self.free_at[0] = begun + 0.0015 + self.messages[0] * self.step_seconds
+                self.done += self.messages.pop(0)
+
+    queue = Costly(children=1, step_seconds=0.0005)
+    window = play(queue, seconds=3.0)
+    assert routing.steps_per_message(window.steps, spread=window.spread) >= 16
+    assert queue.done >= 0.7 * 3.0 / 0.0005
