@@ -28,8 +28,9 @@ BREAK_SECONDS = 2.0
 BATCH_MESSAGES = 500
 #: More messages than this in a queue are a backlog: what is added waits in the database.
 BACKLOG_MESSAGES = 8
-#: What was last seen of a queue is believed for so long, in seconds.
-BELIEF_SECONDS = 0.05
+#: How long it is believed that a queue is backed up, and that it is short, in seconds. Each message
+#: sent to it is answered with its length, so a short one is not asked for that alone.
+BELIEF_SECONDS, SHORT_BELIEF_SECONDS = 0.05, 1.0
 
 
 class Look(NamedTuple):
@@ -41,7 +42,8 @@ class Look(NamedTuple):
     @property
     def is_old(self) -> bool:
         """Return whether the queue is to be looked at again."""
-        return time.monotonic() - self.at > BELIEF_SECONDS
+        believed = BELIEF_SECONDS if self.backed_up else SHORT_BELIEF_SECONDS
+        return time.monotonic() - self.at > believed
 
 
 class BrokerAwayError(Exception):
@@ -78,8 +80,8 @@ class Publisher:
     def is_backed_up(self, queue: str) -> bool:
         """Return whether what is added had better wait in the database, in line by priority.
 
-        So it is while the queue holds more than BACKLOG_MESSAGES or a line stands before it, as of
-        at most BELIEF_SECONDS ago, and while nothing can be sent. The dispatcher is told, and looks
+        So it is while the queue holds more than BACKLOG_MESSAGES or a line stands before it, as
+        last seen, and while nothing can be sent. The dispatcher is told, and looks
         at once.
         """
         if not self.is_open:

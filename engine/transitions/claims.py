@@ -34,20 +34,7 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
 # whose answer was lost is made again and more has become claimable since.
 _CLAIM = """
 WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-mine AS (
-    SELECT s.id, r.version_id, r.input, r.correlation_id, r.department, r.automation
-    FROM commit_later, engine_steprun s JOIN engine_lane l ON l.slug = s.lane
-        CROSS JOIN LATERAL (SELECT * FROM engine_run r WHERE r.id = s.run_id OFFSET 0) r
-    WHERE s.id = ANY(%(ids)s) AND s.claim IS NULL AND NOT s.cancel_requested
-      AND (s.state = 'queued' OR (s.state = 'ready' AND l.max_concurrency IS NULL))
-      AND r.state IN ('pending', 'running', 'blocked') AND NOT l.paused {only}
-    ORDER BY s.id DESC FOR NO KEY UPDATE OF s),
-claimed AS (
-    UPDATE engine_steprun s
-    SET state = '{state}', claim = %(claim)s, worker = %(worker)s, next_at = NULL {begun}
-    FROM mine m WHERE s.id = m.id
-    RETURNING s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
-        s.crashes, m.version_id, m.input, m.correlation_id, m.department, m.automation),
+{claimed}
 leased AS (
     INSERT INTO engine_lease (claim, worker, expires_at, claimed_at, step_run_ids)
     SELECT %(claim)s, %(worker)s, clock_timestamp() + make_interval(secs => %(lease)s),
@@ -74,16 +61,39 @@ noted AS (
     SELECT id, NULL, 'run.started', NULL, '', '{{}}'::jsonb, clock_timestamp() FROM begun)
 SELECT * FROM claimed
 """
+_CLAIMABLE = """s.claim IS NULL AND NOT s.cancel_requested
+      AND (s.state = 'queued' OR (s.state = 'ready' AND l.max_concurrency IS NULL))
+      AND r.state IN ('pending', 'running', 'blocked') AND NOT l.paused"""
+_OF_STEP = """s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
+        s.crashes"""
+_OF_RUN = "version_id, {r}.input, {r}.correlation_id, {r}.department, {r}.automation"
 CLAIM_ONE = sql.compact(_CLAIM).format(
-    state="running",
-    begun=", attempt = s.attempt + 1, started_at = clock_timestamp()",
-    only="",
-    started="""SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb,
-        clock_timestamp() FROM claimed
-    UNION ALL""",
+    claimed=sql.compact(f"""
+    claimed AS (
+        UPDATE engine_steprun s
+        SET state = 'running', claim = %(claim)s, worker = %(worker)s, next_at = NULL,
+            attempt = s.attempt + 1, started_at = clock_timestamp()
+        FROM commit_later, engine_run r, engine_lane l
+        WHERE s.id = ANY(%(ids)s) AND r.id = s.run_id AND l.slug = s.lane AND {_CLAIMABLE}
+        RETURNING {_OF_STEP}, r.{_OF_RUN.format(r="r")}),"""),
+    started=sql.compact("""
+    SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb, clock_timestamp()
+    FROM claimed UNION ALL"""),
 )
 CLAIM_SEVERAL = sql.compact(_CLAIM).format(
-    state="queued", begun="", only="AND NOT s.alone", started=""
+    claimed=sql.compact(f"""
+    mine AS (
+        SELECT s.id, r.{_OF_RUN.format(r="r")}
+        FROM commit_later, engine_steprun s JOIN engine_lane l ON l.slug = s.lane
+            CROSS JOIN LATERAL (SELECT * FROM engine_run r WHERE r.id = s.run_id OFFSET 0) r
+        WHERE s.id = ANY(%(ids)s) AND NOT s.alone AND {_CLAIMABLE}
+        ORDER BY s.id DESC FOR NO KEY UPDATE OF s),
+    claimed AS (
+        UPDATE engine_steprun s
+        SET state = 'queued', claim = %(claim)s, worker = %(worker)s, next_at = NULL
+        FROM mine m WHERE s.id = m.id
+        RETURNING {_OF_STEP}, m.{_OF_RUN.format(r="m")}),"""),
+    started="",
 )
 
 # A message may be faster than the commit that notes its sending: wait for that one.
