@@ -71,6 +71,16 @@ def graphs(draw) -> Graph:
     return Graph(nodes=tuple(nodes), output=None, on_dead=on_dead)
 
 
+def chain(kind: str) -> Graph:
+    """Return three steps, each after the other: what a worker goes on with."""
+    size = Binding(source="const", value=1)
+    nodes = [Node(key="n0", step=f"{DEPARTMENT}.{kind}", args={"size": size}, over={})]
+    for number in (1, 2):
+        args = {"p0": Binding(source="node", key=f"n{number - 1}"), "size": size}
+        nodes.append(Node(key=f"n{number}", step=f"{DEPARTMENT}.{kind}", args=args, over={}))
+    return Graph(nodes=tuple(nodes), output=None, on_dead="block")
+
+
 def automation(graph: Graph) -> AutomationDeclaration:
     """Return the declaration of a graph, named after its content."""
     name = f"{DEPARTMENT}.{graph.checksum(input_schema={})[:16]}"

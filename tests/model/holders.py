@@ -6,7 +6,6 @@ anything may happen to the rest of the world.
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ class Holder:
 
         Returns `done`, `goes on` (more is held, or not written yet), or `dead`.
         """
-        Script.acts = deque(acts)
+        Script.set(*acts)
         try:
             for _ in range(bodies):
                 if not self.step():
@@ -67,8 +66,8 @@ class Holder:
             return "dead"
         return "goes on"
 
-    def run(self) -> None:
-        """Run everything in one go, as a worker does."""
-        Script.acts = deque()
+    def run(self, usual: Act) -> None:
+        """Run everything in one go, as a worker does, each body by the same act."""
+        Script.set(usual=usual)
         with suppress(KilledError):
             execution.run(self.held, queue=self.queue)

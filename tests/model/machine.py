@@ -16,8 +16,8 @@ from engine.errors import StateConflictError
 from engine.models import DeadLetter, Run, StepRun
 from engine.states import RUN_TERMINAL, RunState
 from engine.transitions import runs as moves
-from tests.model.graphs import DEPARTMENT, graphs
-from tests.model.script import GROUP, NOTHING, OUTLASTS, SLICE, Act
+from tests.model.graphs import DEPARTMENT, chain, graphs
+from tests.model.script import GROUP, NOTHING, OUTLASTS, SLICE, Act, Script
 from tests.model.world import DUE, EXPIRED, OVERDUE, World, execute
 
 if TYPE_CHECKING:
@@ -30,23 +30,36 @@ SIZES = st.integers(1, 4)
 TROUBLES = st.sampled_from(["fail", "give up", "die"])
 OUTCOMES = st.one_of(st.just("succeed"), TROUBLES)
 SECONDS = st.sampled_from([NOTHING, NOTHING, GROUP, SLICE])
+GRAPHS = st.one_of(graphs(), graphs(), st.builds(chain, st.sampled_from(["pure", "book"])))
+COMMITS = st.sampled_from([NOTHING, SLICE])
+USUAL = st.builds(Act, seconds=SECONDS)
 ACTS = st.builds(Act, outcome=OUTCOMES, seconds=SECONDS, beats=st.booleans())
 
 
 class Platform(RuleBasedStateMachine):
     """Runs, messages, workers, operators and a manager; every interleaving is fair."""
 
-    @initialize(first=graphs(), second=graphs(), limit=st.sampled_from([None, None, 1, 2]))
-    def begin(self, first, second, limit) -> None:
+    @initialize(
+        first=GRAPHS,
+        second=GRAPHS,
+        limit=st.sampled_from([None, None, 1, 2]),
+        writing=COMMITS,
+        bodies=st.sampled_from([0, 1, 1, 2]),
+        then=st.sampled_from(["goes on", "is lost", "is missed"]),
+    )
+    def begin(self, *, first, second, limit, writing, bodies, then) -> None:
         self.world = World()
+        Script.writing = writing
         self.limit_lane(limit)
         #: Runs that somebody has ended early: one at most, so that there is something to watch.
         self.ended_early = 0
         self.world.submit(first)
         self.world.submit(second)
+        if bodies:
+            self._begin_midway(bodies, then)
 
     @precondition(lambda self: Run.objects.count() < MAX_RUNS)
-    @rule(graph=graphs(), dies=st.booleans(), backed_up=st.booleans())
+    @rule(graph=GRAPHS, dies=st.booleans(), backed_up=st.booleans())
     def submit(self, graph, dies, backed_up) -> None:
         self.world.backed_up = backed_up
         with self.world.publishing_dies(dies):
@@ -91,13 +104,13 @@ class Platform(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(count=st.integers(1, 4), size=SIZES)
-    def work(self, count, size) -> None:
+    @rule(count=st.integers(1, 4), size=SIZES, usual=USUAL)
+    def work(self, count, size, usual) -> None:
         """The everyday case, so that runs get far: messages come and their steps are run."""
         for _ in range(count):
             holder = self._claim(0, size=size)
             if holder is not None:
-                self.world.run(holder)
+                self.world.run(holder, usual)
 
     @rule(outcome=TROUBLES, times=st.integers(1, 3))
     def go_wrong(self, outcome, times) -> None:
@@ -290,6 +303,19 @@ class Platform(RuleBasedStateMachine):
             self._answer(letter, discard=letter.attempts == 1)
         self.world.settle()
         assert set(Run.objects.values_list("state", flat=True)) <= RUN_TERMINAL
+
+    def _begin_midway(self, bodies: int, then: str) -> None:
+        """Begin with a process that has some of its chunk written, and goes on with the rest."""
+        holder = self._claim(0, size=4)
+        if holder is None:
+            return
+        self.world.end(holder, bodies=bodies)
+        if holder in self.world.held:
+            self.world.flush(holder)
+            if then == "is lost":
+                self.world.vanish(holder)
+            elif then == "is missed":
+                self._hint(holder)
 
     def _claim(self, which: int, *, size: int = 1) -> Holder | None:
         """Deliver messages until one is good; the manager looks first when there is none."""

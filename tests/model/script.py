@@ -5,6 +5,7 @@ The heartbeat's thread says its word in the middle of a body, when the script wa
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let a thread of another test, which found this clock, have its rest."""
+        time.sleep(seconds)
+
 
 class Heart:
     """The heartbeat of the one process that runs a body: heard of when the body calls it."""
@@ -82,13 +87,21 @@ heart = Heart()
 
 
 class Script:
-    """The acts of the bodies to come; without one a body succeeds at once."""
+    """The acts of the bodies to come; when there is none, what they usually do."""
 
     acts: deque[Act] = deque()
+    usual = Act()
+    #: How long a commit takes.
+    writing = NOTHING
+
+    @classmethod
+    def set(cls, *acts: Act, usual: Act | None = None) -> None:
+        """Give the bodies to come their parts."""
+        cls.acts, cls.usual = deque(acts), usual or Act()
 
     @classmethod
     def play(cls) -> None:
-        act = cls.acts.popleft() if cls.acts else Act()
+        act = cls.acts.popleft() if cls.acts else cls.usual
         seen[f"told to {act.outcome}"] += 1
         clock.now += act.seconds
         if act.beats:

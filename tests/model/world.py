@@ -174,11 +174,11 @@ class World:
                 assert not self.open_under(holder), "nobody will go on with what is left"
         self.seen[f"process {how}"] += 1
 
-    def run(self, holder: Holder) -> None:
+    def run(self, holder: Holder, usual: Act | None = None) -> None:
         """Let a process run everything it holds in one go."""
         with self._watched(holder):
             self.held.remove(holder)
-            holder.run()
+            holder.run(usual or Act())
             assert not self.open_under(holder), "nobody will go on with what is left"
 
     def flush(self, holder: Holder) -> None:
@@ -209,6 +209,8 @@ class World:
             self.held.remove(holder)
         ids = self.open_under(holder)
         before = StepRun.objects.in_bulk(ids)
+        joined = set(ids) - {step.id for step in holder.held}
+        self.seen["chunk lost, with successors"] += len(ids) > 1 and bool(joined)
         if how is None:
             self.seen["chunk lost"] += len(ids) > 1
             return 0

@@ -17,7 +17,7 @@ from engine import batches, execution, heartbeat, policies, publishing, registry
 from engine.transitions import claims, completions
 from tests.model import graphs
 from tests.model.machine import Platform
-from tests.model.script import Heart, clock, heart
+from tests.model.script import Heart, Script, clock, heart
 from tests.model.world import World, execute
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
@@ -38,6 +38,7 @@ NEEDED = (
     "shown",
     "chunk lost",
     "chunk lost, found",
+    "chunk lost, with successors",
     "alone",
     "told to succeed",
     "told to fail",
@@ -90,6 +91,7 @@ def model(legal_moves_only, monkeypatch, settings):
 def _counted(original):
     def complete(**values):
         found = original(**values)
+        clock.now += Script.writing
         World.seen["group commit of 2+"] += len(found.done) > 1
         World.seen["sticky"] += len(found.held)
         return found
