@@ -10,21 +10,27 @@ from typing import Any
 DEPARTMENTS = ("mill", "books")
 WRITING = "books"
 FAN_OUT = 500
+#: Steps of the longest chain.
+LINE = 12
 #: The step whose output is the run's, by shape.
 SINKS = {
     "single": "work",
     "chain": "work_3",
+    "line": f"work_{LINE}",
     "strict": "work_2",
     "diamond": "meet",
     "fan": "total",
 }
-#: How many of each kind in a hand of 200 runs.
+#: How many of each kind in a hand.
 MIX = {
     "one step": 60,
     "chain": 50,
+    "chain of twelve": 24,
     "diamond": 20,
     "fan-out": 16,
     "wide fan-out": 4,
+    "fan-out of slow steps": 3,
+    "fan-out with slow steps among quick ones": 3,
     f"fan-out of {FAN_OUT}": 1,
     "retried": 14,
     "dead letter, requeued": 6,
@@ -85,7 +91,7 @@ def expected(shape: str, *, number: int = 1, count: int = 3, **_others: Any) -> 
         return sum(grown(item) for item in range(count))
     if shape == "diamond":
         return 2 * grown(grown(number))
-    for _ in range({"single": 1, "strict": 2, "chain": 3}[shape]):
+    for _ in range({"single": 1, "strict": 2, "chain": 3, "line": LINE}[shape]):
         number = grown(number)
     return number
 
@@ -125,6 +131,7 @@ def _shape(kind: str, dice: Random) -> tuple[str, str, dict[str, Any]]:
     plain = {
         "one step": "single",
         "chain": "chain",
+        "chain of twelve": "line",
         "diamond": "diamond",
     }
     if kind in plain:
@@ -136,6 +143,12 @@ def _shape(kind: str, dice: Random) -> tuple[str, str, dict[str, Any]]:
     }
     if kind in sizes:
         return "fan", "", {"count": dice.randint(*sizes[kind])}
+    if kind == "fan-out of slow steps":
+        # More than a worker's slice of time in each message: the rest is handed back.
+        return "fan", "", {"count": dice.randint(48, 64), "seconds": 0.06}
+    if kind == "fan-out with slow steps among quick ones":
+        # Long enough to be shown, while others of the same message wait.
+        return "fan", "", {"count": dice.randint(96, 128), "seconds": 0.3, "every": 8}
     return {
         "retried": ("chain", "", {"trouble": "fail", "times": dice.randint(1, 2)}),
         "dead letter, requeued": ("chain", "", {"trouble": "dead", "times": dice.randint(1, 2)}),

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from config.embedded import processes
 from tests.acceptance.stack import ROOT, Stack
-from tests.chaos.soak import marks
+from tests.chaos.soak import fast_paths, marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ class Platform:
 
     def __init__(self, folder: Path, *, token_seconds: int) -> None:
         self.folder = folder
-        for name in ("side", "tmp"):
+        for name in ("side", "tmp", fast_paths.FOLDER):
             (folder / name).mkdir()
         self._token_seconds = token_seconds
         self.stack = Stack(

@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.soak import kinds, load
+from tests.chaos.soak import fast_paths, kinds, load
 
 if TYPE_CHECKING:
     from tests.chaos.soak.soak import Soak
@@ -40,6 +40,7 @@ def summary(soak: Soak) -> dict[str, Any]:
         "operator": dict(soak.operator.acts),
         "quiet_seconds": soak.quiet_seconds,
         "ends": {f"{k[0]} / {k[1]}": n for k, n in soak.verdict.figures["ends"].items()},
+        "fast_paths": {path.value: n for path, n in fast_paths.counted(soak.folder).items()},
         "figures": {k: v for k, v in soak.verdict.figures.items() if k != "ends"},
         "failures": soak.failures,
     }
@@ -160,6 +161,12 @@ def _lines(soak: Soak) -> list[tuple[bool, str]]:
                 f" bodies run {figures['bodies run']} times, {figures['bodies run again']} of them"
                 " again"
             ),
+        ),
+        (
+            not fast_paths.missed(soak.folder, seconds=seconds),
+            "fast paths: "
+            + ", ".join(f"{n} {path.value}" for path, n in fast_paths.counted(soak.folder).items())
+            + f" (at least {fast_paths.needed(seconds)} each)",
         ),
         (
             True,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from engine.authoring import StepContext, automation, department, step
-from tests.chaos.soak import marks
+from tests.chaos.soak import load, marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,8 @@ class WorkInput(BaseModel):
     seconds: float = 0.0
     trouble: str = ""
     times: int = 0
+    #: Only each n-th item of a fan-out takes its `seconds`, 0 for all of them.
+    every: int = 0
 
 
 def declare(slug: str, *, title: str, purpose: str, finish: Callable[[StepContext], None]) -> None:
@@ -27,10 +29,16 @@ def declare(slug: str, *, title: str, purpose: str, finish: Callable[[StepContex
 
     @step(name=f"{slug}.work", retry=marks.QUICK, timeout=60)
     def work(
-        ctx: StepContext, number: int, seconds: float = 0.0, trouble: str = "", times: int = 0
+        ctx: StepContext,
+        number: int,
+        *,
+        seconds: float = 0.0,
+        trouble: str = "",
+        times: int = 0,
+        every: int = 0,
     ) -> int:
         marks.began(ctx)
-        marks.rest(ctx, seconds)
+        marks.rest(ctx, seconds if number % max(every, 1) == 0 else 0.0)
         marks.suffer(ctx, trouble, times)
         finish(ctx)
         return number * 3 + 1
@@ -85,5 +93,21 @@ def declare(slug: str, *, title: str, purpose: str, finish: Callable[[StepContex
     @automation(f"{slug}.fan", title="Fan-out and fan-in", input=WorkInput)
     def fan(inp):
         """Work on many numbers at once."""
-        items = work.partial(seconds=inp.seconds, trouble=inp.trouble, times=inp.times)
+        items = work.partial(
+            seconds=inp.seconds, trouble=inp.trouble, times=inp.times, every=inp.every
+        )
         return total(found=items.map(number=numbers(count=inp.count)))
+
+    _declare_line(slug, work)
+
+
+def _declare_line(slug: str, work: Any) -> None:
+    """Declare the longest chain, of steps that take no time."""
+
+    @automation(f"{slug}.line", title="Twelve steps in a row", input=WorkInput)
+    def line(inp):
+        """Go on and on where the step before was."""
+        number = work(number=inp.number)
+        for _ in range(load.LINE - 1):
+            number = work(number=number)
+        return number

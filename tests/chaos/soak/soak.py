@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import redis
 
+from tests.chaos.soak import fast_paths
 from tests.chaos.soak.agent import Agent
 from tests.chaos.soak.book import Book
 from tests.chaos.soak.doors import DOORS, SHARES
@@ -79,6 +80,8 @@ class Soak:
         ]
         if late:
             found["not over"] = late
+        if missed := fast_paths.missed(self.folder, seconds=self.duration):
+            found["fast paths taken too seldom"] = missed
         if self.book.refused:
             found["answers that no outage explains"] = self.book.refused
         if self.quiet_seconds is None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos.soak import agent, faults, kinds, load
+from tests.chaos.soak import agent, fast_paths, faults, kinds, load
 from tests.chaos.soak.book import Book
 
 
@@ -45,6 +45,7 @@ def test_mix__a_hand_holds_every_kind_and_half_of_it_writes():
     [
         ("single", {"number": 2}, 7),
         ("strict", {"number": 2}, 22),
+        ("line", {"number": 1}, (3**13 - 1) // 2),
         ("chain", {"number": 2}, 67),
         ("diamond", {"number": 2}, 44),
         ("fan", {"number": 2, "count": 4}, 22),
@@ -53,6 +54,27 @@ def test_mix__a_hand_holds_every_kind_and_half_of_it_writes():
 )
 def test_expected__worked_out_by_hand(shape, values, output):
     assert load.expected(shape, **values) == output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "times"), [(1800, 1000), (3600, 2000), (60, 34), (1, 10), (0, 10)]
+)
+def test_fast_paths__needed_in_proportion_and_never_nothing(seconds, times):
+    assert fast_paths.needed(seconds) == times
+
+
+def test_fast_paths__one_taken_too_seldom_is_named(tmp_path):
+    folder = tmp_path / fast_paths.FOLDER
+    folder.mkdir()
+    for pid in (1, 2):
+        lines = [path.value for path in fast_paths.FastPath] * 17
+        (folder / f"{pid}.log").write_text("".join(f"{line}\n" for line in lines) + "hand-b")
+    assert fast_paths.missed(tmp_path, seconds=60) == []
+    (folder / "2.log").write_text("".join(f"{line}\n" for line in lines if line != "hand-backs"))
+    assert fast_paths.missed(tmp_path, seconds=60) == ["hand-backs: 17, needed are 34"]
+    for log in folder.iterdir():
+        log.unlink()
+    assert len(fast_paths.missed(tmp_path, seconds=1)) == len(fast_paths.FastPath)
 
 
 def test_book__keeps_the_open_runs_below_its_bound():
