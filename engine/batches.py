@@ -18,12 +18,12 @@ from django.db import transaction
 
 from engine import definitions, durations, outcomes, publishing, registry, sql
 from engine.graph import UNMAPPED
+from engine.ports import Known
 from engine.publishing import ReadyStep
 from engine.transitions import claims, completions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from engine.transitions.claims import Claimed
     from engine.transitions.completions import Completion, Finished
@@ -58,9 +58,7 @@ class Batch:
         self._current: Claimed | None = None
         self._shown = False
         self._finished: list[Finished] = []
-        #: (run, key) -> JSON: what follows here need not ask the database for it. No items: a key
-        #: would stand for one of many.
-        self.results: dict[tuple[UUID, str], str] = {}
+        self._inputs = Known()
 
     def next(self) -> Claimed | None:
         """Return the step to begin now, or None when nothing is left to do here."""
@@ -77,6 +75,13 @@ class Batch:
             self._shown = self._current.begun
             self._begun += 1
             return self._current
+
+    def known(self, step: Claimed) -> Known:
+        """Return what the step, and those behind it, need not ask the database for."""
+        with self._lock:
+            if self._waiting and step.map_index != UNMAPPED and step.id not in self._inputs.items:
+                self._inputs.read_items([step, *self._waiting])
+            return self._inputs
 
     def finish(self, one: Finished) -> None:
         """Take the result of the current step, to be written with others or by the next flush."""
@@ -122,7 +127,7 @@ class Batch:
                 # Not the step that runs now, whose name the log's context may hold.
                 log.warning("late_write_refused", **_named(one.step))
             elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
-                self.results[one.step.run_id, one.step.key] = one.value
+                self._inputs.results[one.step.run_id, one.step.key] = one.value
 
     def complete(self, finished: Sequence[Finished]) -> Completion:
         """Write these results now, in the caller's transaction if one is open."""

@@ -144,7 +144,9 @@ class _Attempt:
 
     def _call(self, declared: StepDeclaration) -> None:
         """Call the step's function and hand on what it returns."""
-        arguments = ports.arguments(self.step, self.node, declared, known=self.batch.results)
+        arguments = ports.arguments(
+            self.step, self.node, declared, known=self.batch.known(self.step)
+        )
         with self.context.guarded_queries():
             result = declared.function(self.context, **arguments)
         value, ref = ports.stored(declared, result)

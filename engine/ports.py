@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from engine.graph import UNMAPPED
 from engine.values import follow, holds_nul, loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
     from uuid import UUID
 
     from engine.graph import Binding, Node
@@ -33,24 +34,37 @@ UNION ALL
 SELECT NULL, 0, NULL, value, NULL FROM engine_stepinput WHERE step_run_id = %(id)s
 ORDER BY 2
 """
+ITEMS = "SELECT step_run_id, value FROM engine_stepinput WHERE step_run_id = ANY(%(ids)s)"
 #: Items a map may have; beyond it a list is better processed in parts.
 MAX_ITEMS = 100_000
 #: More digits in a row than Python reads as a number.
 _TOO_MANY_DIGITS = re.compile(rf"[0-9]{{{sys.int_info.default_max_str_digits + 1}}}")
 
 
+@dataclass(slots=True)
+class Known:
+    """JSON texts that are not read again: steps of one chunk take much the same."""
+
+    #: (run, key) -> the result of a step that is no item: a key would stand for one of many.
+    results: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    #: StepRun -> the item of a map it works on.
+    items: dict[int, str] = field(default_factory=dict)
+
+    def read_items(self, steps: Iterable[Claimed]) -> None:
+        """Read the items of these steps, in one go."""
+        ids = [step.id for step in steps if step.map_index != UNMAPPED]
+        if ids:
+            self.items.update((row.step_run_id, row.value) for row in sql.rows(ITEMS, {"ids": ids}))
+
+
 def arguments(
-    step: Claimed,
-    node: Node,
-    declared: StepDeclaration,
-    *,
-    known: Mapping[tuple[UUID, str], str] | None = None,
+    step: Claimed, node: Node, declared: StepDeclaration, *, known: Known | None = None
 ) -> dict[str, Any]:
     """Return the validated arguments of a claimed step; StepError names one that does not fit.
 
-    known: results by run and key, as JSON, that need not be read again.
+    known: what need not be read again; what is read here and others may take is added to it.
     """
-    outputs, item = _outputs(step, node, known or {})
+    outputs, item = _outputs(step, node, known or Known())
     plain = {name: _value(binding, step, outputs) for name, binding in node.args.items()}
     plain.update(item)
     found = {}
@@ -69,7 +83,7 @@ def arguments(
 
 def items(step: Claimed, node: Node) -> list[str]:
     """Zip the lists a node is mapped over into one {parameter: value} per item, as JSON."""
-    outputs, _ = _outputs(step, node, {})
+    outputs, _ = _outputs(step, node, Known())
     lists = {name: _value(binding, step, outputs) for name, binding in node.over.items()}
     for name, values in lists.items():
         if not isinstance(values, list):
@@ -113,9 +127,7 @@ def stored(declared: StepDeclaration, result: Any) -> tuple[str | None, dict[str
     return None, ref.model_dump()
 
 
-def _outputs(
-    step: Claimed, node: Node, known: Mapping[tuple[UUID, str], str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _outputs(step: Claimed, node: Node, known: Known) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the outputs it takes by key (lists for mapped parents) and the item of a map.
 
     A planner takes the lists to map over, an item only what is the same for all: were it to read
@@ -123,23 +135,26 @@ def _outputs(
     """
     taken = node.over if step.kind == "map" else node.args
     keys = list(dict.fromkeys(b.key for b in taken.values() if b.source == "node"))
-    if not keys and step.map_index == UNMAPPED:
-        return {}, {}
-    if step.map_index == UNMAPPED and all((step.run_id, key) in known for key in keys):
-        return {key: json.loads(known[step.run_id, key]) for key in keys}, {}
-    found = sql.rows(INPUTS, {"run": step.run_id, "keys": keys, "id": step.id})
-    graph = definitions.graph(step.version_id)
-    outputs: dict[str, Any] = {key: [] if graph.by_key[key].mapped else None for key in keys}
-    item: dict[str, Any] = {}
-    for row in found:
-        value = loaded(value=sql.parsed(row.value), ref=sql.parsed(row.ref), read=_read)
-        if row.key is None:
-            item = value
-        elif row.map_index != UNMAPPED:
-            outputs[row.key].append(value)
-        elif row.kind == "step":
-            outputs[row.key] = value
-    return outputs, item
+    unread = [key for key in keys if (step.run_id, key) not in known.results]
+    item = json.loads(known.items.pop(step.id)) if step.id in known.items else None
+    outputs: dict[str, Any] = {}
+    if unread or (item is None and step.map_index != UNMAPPED):
+        graph = definitions.graph(step.version_id)
+        outputs = {key: [] if graph.by_key[key].mapped else None for key in unread}
+        for row in sql.rows(INPUTS, {"run": step.run_id, "keys": unread, "id": step.id}):
+            value = loaded(value=sql.parsed(row.value), ref=sql.parsed(row.ref), read=_read)
+            if row.key is None:
+                item = value
+            elif row.map_index != UNMAPPED:
+                outputs[row.key].append(value)
+            elif row.kind == "step":
+                outputs[row.key] = value
+                if row.ref is None and row.value is not None:
+                    known.results[step.run_id, row.key] = row.value
+    for key in keys:
+        if key not in outputs:
+            outputs[key] = json.loads(known.results[step.run_id, key])
+    return outputs, item or {}
 
 
 def _value(binding: Binding, step: Claimed, outputs: dict[str, Any]) -> Any:

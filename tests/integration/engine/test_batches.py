@@ -11,7 +11,7 @@ import pytest
 import structlog
 from django.db import OperationalError, connection, connections, transaction
 
-from engine import batches, durations, execution, heartbeat, lanes, leases, runs
+from engine import batches, durations, execution, heartbeat, lanes, leases, runs, sql
 from engine.authoring import StepError
 from engine.models import DeadLetter, Lease, Run, RunEvent, StepOutput, StepRun
 from engine.transitions import claims, completions
@@ -636,3 +636,38 @@ def test_sticky__two_chunks_that_meet_at_a_join_ready_it_once(line, wide):
     assert [one.id for one in done.held] == [join.pk]
     join.refresh_from_db()
     assert (join.state, join.pending, join.worker) == ("queued", 0, "w@h/2")
+
+
+def test_inputs__of_a_chunk_are_read_once(line, shop, unhurried, monkeypatch):
+    """Each item's own, and what is the same for all of them."""
+    numbers = shop("eight", lambda ctx: list(range(8)))
+    base = shop("base", lambda ctx: 100)
+
+    def add(ctx, number: int, more: int) -> int:
+        return number + more
+
+    def after(ctx, found: list[int]) -> int:
+        return sum(found)
+
+    item, last = shop("add", add), shop("after", after)
+    declared("sum", lambda inp: last(found=item.partial(more=base()).map(number=numbers())))
+    run_id = start("lab.sum")
+    for _ in range(3):
+        execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w@h/0")
+    ids = [line.messages.pop(0).id for _ in range(8)]
+    durations.note(step="lab.add", seconds=0.001)
+    asked = []
+    original = sql.rows
+
+    def rows(statement, parameters=None):
+        asked.append(statement)
+        return original(statement, parameters)
+
+    monkeypatch.setattr(sql, "rows", rows)
+    execution.execute(step_run_ids=ids, worker="w@h/1")
+    assert len(asked) == 4, "the claim, the items, what they share, the completion"
+    monkeypatch.undo()
+    assert sorted(
+        StepOutput.objects.filter(step_run_id__in=ids).values_list("value", flat=True)
+    ) == list(range(100, 108))
+    assert run_id

@@ -421,7 +421,7 @@ def test_map__an_item_reads_its_own_item_and_not_the_whole_list(line):
         execution.execute(step_run_ids=[line.messages.pop(0).id], worker="w/1")
     (item,) = leases.claim(step_run_ids=[line.messages[0].id], worker="w/1")
     graph = definitions.graph(item.version_id)
-    outputs, found = ports._outputs(item, graph.by_key["square"], {})
+    outputs, found = ports._outputs(item, graph.by_key["square"], ports.Known())
     assert found == {"number": item.map_index}
     assert not outputs.get("numbers")
 
