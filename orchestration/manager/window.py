@@ -15,7 +15,7 @@ LEAST, MOST = 4, routing.MAX_STEPS_PER_MESSAGE * routing.SPREAD_MESSAGES
 FIRST = routing.SPREAD_MESSAGES
 #: A queue that takes more StepRuns than this at once has quick ones: they share messages the more
 #: the quicker they are, but no fewer messages than LEAST_SPREAD, for there may be several children.
-QUICK, LEAST_SPREAD = 64, 4
+QUICK, LEAST_SPREAD = 24, 4
 
 
 class Window:
