@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -54,6 +55,9 @@ class Batch:
         self._ends_at = time.monotonic() + SLICE_SECONDS
         self._lock = threading.RLock()
         self._waiting = deque(held)
+        for version in {one.version_id for one in held}:
+            # Once read it is kept; from here on no graph is asked of a database that may be away.
+            outcomes.persistently(partial(definitions.graph, version))
         self._begun = 0
         self._current: Claimed | None = None
         self._shown = False

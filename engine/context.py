@@ -130,6 +130,13 @@ class RunningContext:
                 "A step may open its completion transaction once.",
                 permanent=True,
             )
+        if connection.in_atomic_block:
+            # The result would be committed, or rolled back, with the author's own transaction.
+            raise StepError(
+                "transaction_in_transaction",
+                "Open `ctx.transaction()` outside of any other transaction.",
+                permanent=True,
+            )
         # What others have finished does not wait for this transaction, nor roll back with it.
         self._batch.flush()
         # Nothing is written yet: a database that is away now costs time, not the attempt.

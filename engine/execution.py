@@ -42,26 +42,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def execute(
-    *,
-    step_run_ids: Sequence[int],
-    worker: str,
-    queue: str = "",
-    claim: UUID | None = None,
-    again: bool = False,
-) -> int:
+def execute(*, step_run_ids: Sequence[int], worker: str, queue: str = "") -> int:
     """Try these StepRuns; return how many were claimed. Ids that are not claimable are no error.
 
     queue: where they came from; successors of the same one are gone on with here, for a slice of
-    time. claim: the token to hold them under. again: this was tried with the same token before, and
-    what became of it is not known.
+    time.
     """
-    token = claim or uuid.uuid4()
-    held = leases.claim(step_run_ids=step_run_ids, worker=worker, claim=token)
-    if again:
-        held = claims.still_open(claim=token, worker=worker)
+    held = take(step_run_ids=step_run_ids, worker=worker, claim=uuid.uuid4())
     run(held, queue=queue)
     return len(held)
+
+
+def take(
+    *, step_run_ids: Sequence[int], worker: str, claim: UUID, again: bool = False
+) -> list[Claimed]:
+    """Claim what is claimable of these StepRuns under a token of the caller's.
+
+    again: this was tried with the same token before, and what became of it is not known.
+    """
+    held = leases.claim(step_run_ids=step_run_ids, worker=worker, claim=claim)
+    return claims.still_open(claim=claim, worker=worker) if again else held
 
 
 def run(held: Sequence[Claimed], *, queue: str = "") -> None:

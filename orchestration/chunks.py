@@ -12,6 +12,8 @@ from orchestration import connections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.transitions.claims import Claimed
+
 #: A worker that cannot reach the database keeps its message for so long; then the reaper finds it.
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.2
@@ -20,8 +22,17 @@ RETRY_SECONDS = 0.2
 def execute(*, step_run_ids: Sequence[int], worker: str, queue: str) -> None:
     """Try the StepRuns of a message, and what they lead to in the same queue for a slice of time.
 
-    Trying again is safe whatever had happened: the token is the same, so what the first try had
-    claimed is found, and a StepRun that was claimed by another cannot be claimed twice.
+    Only the claim is tried again. Once something runs its errors are the engine's, with a longer
+    patience; what it gives up its lease decides: a body must not run twice under one claim.
+    """
+    held = _claimed(step_run_ids, worker)
+    execution.run(held, queue=queue)
+
+
+def _claimed(step_run_ids: Sequence[int], worker: str) -> list[Claimed]:
+    """Claim, and claim again when the database went away: the token is the same each time.
+
+    So what an earlier try had claimed is found, and nobody else's is taken.
     """
     claim = uuid.uuid4()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -29,13 +40,11 @@ def execute(*, step_run_ids: Sequence[int], worker: str, queue: str) -> None:
     while True:
         connections.mend()
         try:
-            execution.execute(
-                step_run_ids=step_run_ids, worker=worker, queue=queue, claim=claim, again=again
+            return execution.take(
+                step_run_ids=step_run_ids, worker=worker, claim=claim, again=again
             )
         except connections.DATABASE_ERRORS:
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
             again = True
-        else:
-            return

@@ -70,8 +70,9 @@ def test_claim__made_again_takes_what_has_become_claimable_since(line, shop, unh
     last.update(alone=True)
     first, _ = leases.claim(step_run_ids=ids, worker="w@h/1")
     last.update(alone=False)
-    found = execution.execute(step_run_ids=ids, **LAB, claim=first.claim, again=True)
-    assert found == 3
+    held = execution.take(step_run_ids=ids, worker="w@h/1", claim=first.claim, again=True)
+    assert len(held) == 3
+    execution.run(held)
     assert {row.state for row in StepRun.objects.filter(pk__in=ids)} == {"succeeded"}
     assert not Lease.objects.exists()
 
@@ -203,3 +204,17 @@ def test_slice__that_ends_during_a_completion_keeps_what_that_has_claimed(
     assert state(run_id) == "succeeded"
     assert set(StepRun.objects.values_list("attempt", "crashes")) == {(1, 0)}
     assert not Lease.objects.exists()
+
+
+def test_transaction__inside_another_one_is_refused(line, shop):
+    """It would be committed with the author's own, and take what others have finished with it."""
+
+    def wrapped(ctx) -> int:
+        with transaction.atomic(), ctx.transaction():
+            return 1
+
+    one = shop("one", wrapped)
+    declared("single", lambda inp: one())
+    run_id = start("lab.single")
+    line.deliver()
+    assert StepRun.objects.get(run_id=run_id).error_code == "transaction_in_transaction"
