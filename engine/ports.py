@@ -160,9 +160,10 @@ def _outputs(step: Claimed, node: Node, known: Known) -> tuple[dict[str, Any], d
 def _value(binding: Binding, step: Claimed, outputs: dict[str, Any]) -> Any:
     if binding.source == "node":
         return follow(outputs[binding.key], binding.path)
-    value = binding.value if binding.source == "const" else follow(step.input, binding.path)
-    # What a step does to its arguments is its own: the next one here is given the same objects.
-    return copy.deepcopy(value) if isinstance(value, list | dict) else value
+    if binding.source == "input":
+        return follow(json.loads(step.input), binding.path)
+    # What a step does to its arguments is its own: the next one here is given the same constant.
+    return copy.deepcopy(binding.value)
 
 
 def _refuse_infinite(declared: StepDeclaration, checked: Any) -> None:
