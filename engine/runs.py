@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -238,21 +239,27 @@ def _state(run_id: UUID) -> str:
 
 def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
     """Return the static plan as the arrays that `SUBMIT` unnests, and the version it is of."""
-    version = _version(declared)
+    plan, roots = _static_plan(_version(declared), declared.department)
+    return plan | {"backed_up": publishing.backed_up(roots)}
+
+
+@lru_cache(maxsize=definitions.KEPT_GRAPHS)
+def _static_plan(version: int, department: str) -> tuple[dict[str, Any], set[str]]:
+    """Return what is the same for every run of a version, and the queues its roots go to."""
     graph = definitions.graph(version)
     # Sinks first: ids fall along the graph, which is the order in which rows are locked.
     nodes = list(reversed(graph.topological))
-    queues = [ORCHESTRATOR_QUEUE if node.mapped else declared.department for node in nodes]
+    queues = [ORCHESTRATOR_QUEUE if node.mapped else department for node in nodes]
     roots = {queue for node, queue in zip(nodes, queues, strict=True) if not node.parents}
-    return {
+    plan = {
         "version": version,
         "sinks": len(graph.sinks),
         "keys": [node.key for node in nodes],
         "kinds": ["map" if node.mapped else "step" for node in nodes],
         "queues": queues,
         "pendings": [len(node.parents) for node in nodes],
-        "backed_up": publishing.backed_up(roots),
     }
+    return plan, roots
 
 
 def _version(declared: AutomationDeclaration) -> int:
@@ -275,6 +282,7 @@ def _forget_versions() -> None:
     """Drop what is remembered: the database was restored or emptied under this process."""
     _versions.clear()
     definitions.graph.cache_clear()
+    _static_plan.cache_clear()
 
 
 def _fields(declared: AutomationDeclaration) -> set[str]:

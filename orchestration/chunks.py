@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import execution
 from orchestration import connections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from engine.transitions.claims import Claimed
 
 #: A worker that cannot reach the database keeps its message for so long; then the reaper finds it.
 PATIENCE_SECONDS = 60.0
@@ -29,10 +27,10 @@ def execute(*, step_run_ids: Sequence[int], worker: str, queue: str) -> None:
     execution.run(held, queue=queue)
 
 
-def _claimed(step_run_ids: Sequence[int], worker: str) -> list[Claimed]:
+def _claimed(step_run_ids: Sequence[int], worker: str) -> Sequence[Any]:
     """Claim, and claim again when the database went away: the token is the same each time.
 
-    So what an earlier try had claimed is found, and nobody else's is taken.
+    Returns what `execution.run` takes. What an earlier try had claimed is found, and nobody else's is taken.
     """
     claim = uuid.uuid4()
     deadline = time.monotonic() + PATIENCE_SECONDS
