@@ -30,7 +30,8 @@ def execute(*, step_run_ids: Sequence[int], worker: str, queue: str) -> None:
 def _claimed(step_run_ids: Sequence[int], worker: str) -> Sequence[Any]:
     """Claim, and claim again when the database went away: the token is the same each time.
 
-    Returns what `execution.run` takes. What an earlier try had claimed is found, nobody else's taken.
+    Returns what `execution.run` takes. What an earlier try had claimed is found, and nothing of
+    anybody else's is taken.
     """
     claim = uuid.uuid4()
     deadline = time.monotonic() + PATIENCE_SECONDS
