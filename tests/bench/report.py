@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.bench.installation import Installation
     from tests.bench.targets import Figures, Verdict
 
-WIDTH_IN_A_LOG = 150
+WIDTH_IN_A_LOG = 110
 PACKAGES = ("celery", "kombu", "redis", "Django", "psycopg", "pydantic", "uvicorn")
 #: Settings of PostgreSQL that decide what a commit costs.
 SETTINGS = (
@@ -37,7 +37,8 @@ SETTINGS = (
     "commit_delay",
     "commit_siblings",
 )
-HEADS = ["measure", "unit", "R", "F", "ours", "ours / R", "ours / F", "target", ""]
+HEADS = ["median", "R", "F", "ours", "/ R", "/ F", "target", ""]
+SPANS = ["smallest to largest", "R", "F", "ours"]
 Rows = list[list[str]]
 
 
@@ -69,25 +70,32 @@ def circumstances(installation: Installation) -> dict[str, Any]:
 
 
 def rows(figures: Figures, verdicts: Sequence[Verdict]) -> Rows:
-    """Return a row for each measure: medians, the span of the repetitions, ratios, the target."""
+    """Return a row for each measure: medians, ours over each baseline's, the target."""
     found = []
     judged = {verdict.target.measure: verdict for verdict in verdicts}
     for name, measure in MEASURES.items():
         sides = figures.get(name)
         if not sides:
             continue
-        row = [measure.title, measure.unit]
-        row += [_spread(sides.get(side, []), measure.digits) for side in NAMES]
+        row = [f"{measure.title}, {measure.unit}"]
+        row += [_middle(sides.get(side, []), measure.digits) for side in NAMES]
         row += [
-            f"{targets.ratio(figures, name, side):.2f}"
-            if sides.get(side) and "ours" in sides
-            else ""
+            f"{targets.ratio(figures, name, side):.2f}" if {side, "ours"} <= set(sides) else ""
             for side in ("raw", "durable")
         ]
         verdict = judged.get(name)
         row += [_wanted(verdict), "ok" if verdict.kept else "MISSED"] if verdict else ["", ""]
         found.append(row)
     return found
+
+
+def span_rows(figures: Figures) -> Rows:
+    """Return a row for each measure: how far its repetitions lie apart."""
+    return [
+        [measure.title, *(_span(figures[name].get(side, []), measure.digits) for side in NAMES)]
+        for name, measure in MEASURES.items()
+        if name in figures
+    ]
 
 
 def cost_rows(per_step: dict[str, Any]) -> tuple[list[str], Rows]:
@@ -145,7 +153,11 @@ def tuple_rows(tuples: dict[str, Any]) -> Rows:
 
 def tables(found: Findings) -> list[tuple[str, list[str], Rows]]:
     """Return every table: title, heads, rows."""
-    made = [("Figures", HEADS, rows(found.figures, targets.verdicts(found.figures)))]
+    made = []
+    if found.figures:
+        judged = targets.verdicts(found.figures)
+        made.append(("Figures", HEADS, rows(found.figures, judged)))
+        made.append(("Repetitions", SPANS, span_rows(found.figures)))
     if found.costs:
         heads, lines = cost_rows(found.costs["per_step"])
         made.append(("What a step costs", heads, lines))
@@ -206,11 +218,12 @@ def summary(found: Findings, void: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+def _middle(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.median(values):,.{digits}f}" if values else ""
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    return f"{min(values):,.{digits}f} - {max(values):,.{digits}f}" if values else ""
 
 
 def _wanted(verdict: Verdict) -> str:

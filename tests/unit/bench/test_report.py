@@ -4,17 +4,16 @@ from tests.bench import costs, report, targets
 from tests.bench.usage import Memory
 
 
-def test_rows__medians_spans_ratios_and_the_target():
-    figures = {"W2": {"raw": [900.0, 1000.0, 1100.0], "durable": [500.0], "ours": [2500.0]}}
+def test_rows__medians_ratios_and_the_target():
+    figures = {"W2": {"raw": [900.0, 1000.0, 1400.0], "durable": [500.0], "ours": [2500.0]}}
     (row,) = report.rows(figures, targets.verdicts(figures))
     assert dict(zip(report.HEADS, row, strict=True)) == {
-        "measure": "W2  1,000 + join",
-        "unit": "steps/s",
-        "R": "1,000 (900-1,100)",
-        "F": "500 (500-500)",
-        "ours": "2,500 (2,500-2,500)",
-        "ours / R": "2.50",
-        "ours / F": "5.00",
+        "median": "W2 1,000 + join, steps/s",
+        "R": "1,000",
+        "F": "500",
+        "ours": "2,500",
+        "/ R": "2.50",
+        "/ F": "5.00",
         "target": ">= 3 x R",
         "": "MISSED",
     }
@@ -23,7 +22,12 @@ def test_rows__medians_spans_ratios_and_the_target():
 def test_rows__an_absolute_target_has_no_baseline():
     figures = {"API run": {"ours": [24.0]}}
     (row,) = report.rows(figures, targets.verdicts(figures))
-    assert row[2:] == ["", "", "24.0 (24.0-24.0)", "", "", "<= 25", "ok"]
+    assert row[1:] == ["", "", "24.0", "", "", "<= 25", "ok"]
+
+
+def test_span_rows__smallest_to_largest():
+    figures = {"W2": {"raw": [900.0, 1000.0, 1400.0], "ours": [2500.0]}}
+    assert report.span_rows(figures) == [["W2 1,000 + join", "900 - 1,400", "", "2,500 - 2,500"]]
 
 
 def test_rows__what_was_not_measured_has_none():

@@ -59,7 +59,7 @@ def test_verdicts__medians_are_compared_and_not_means():
 
 def test_sentence__a_missed_target_says_by_how_much():
     (verdict,) = targets.verdicts({"W2": {"raw": [1000.0], "ours": [2500.0]}})
-    assert verdict.sentence == "MISSED  W2  1,000 + join: 2.50 x R, target >= 3 x R"
+    assert verdict.sentence == "MISSED  W2 1,000 + join: 2.50 x R, target >= 3 x R"
 
 
 def void(found, *, processors=2, **foreign):
@@ -69,8 +69,13 @@ def void(found, *, processors=2, **foreign):
 def test_void__a_slow_baseline_proves_nothing():
     assert void(figures()) == []
     (reason,) = void(figures(W3={"raw": [210.0], "ours": [400.0]}))
-    assert reason == "W3: plain Celery reached 210 runs/s, 22% below its 268 on such a machine"
+    assert reason == "W3: R reached 210 runs/s, 22% below its 268 on such a machine"
     assert len(void(figures(W1={"raw": [0.08], "ours": [0.03]}))) == 1
+
+
+def test_void__nor_does_a_slow_f():
+    (reason,) = void(figures(W4={"raw": [2.7], "durable": [9.0], "ours": [4.5]}))
+    assert reason == "W4: F reached 9.00 ms, 33% below its 6 on such a machine"
 
 
 def test_void__within_a_fifth_of_the_floor_is_good():
