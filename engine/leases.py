@@ -75,7 +75,7 @@ TOO_LONG_AND_NOT_HELD = TOO_LONG.replace("{which}", "id NOT IN (SELECT unnest(%(
 TOO_LONG_OF_THESE = """
 SELECT s.queue, array_agg(s.id) AS ids FROM (
     SELECT id, queue FROM engine_steprun
-    WHERE id = ANY(%(ids)s::bigint[]) AND state = 'queued' AND claim IS NULL
+    WHERE id = ANY(%(ids)s::bigint[]) AND state || '' = 'queued' AND claim IS NULL
       AND dispatched_at < statement_timestamp() - make_interval(secs =>
         LEAST(%(seconds)s * 2 ^ LEAST(GREATEST(dispatches - 1, 0), 16), %(most)s))
     ORDER BY dispatched_at LIMIT %(limit)s) s

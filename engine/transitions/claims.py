@@ -30,8 +30,11 @@ LANE_IS_FREE = """COALESCE((SELECT NOT l.paused AND l.max_concurrency IS NULL
 # would pass the limit. A pause that overtakes the claim keeps its state; that the run has begun is
 # noted all the same, or `resume` would make it `pending` again. Who is to run alone is not taken
 # along by an old message that names it beside others. OFFSET 0: the run is looked up by its key,
-# whatever a plan made while few runs were open would prefer. A lease is there already when a claim
-# whose answer was lost is made again and more has become claimable since.
+# whatever a plan made while few runs were open would prefer. Steps are looked up by theirs: where
+# `state` stood bare PostgreSQL would read the partial index of all that is in flight instead, which
+# it takes for empty when it last counted in a quiet moment (so in `completions`, `dispatch`). A
+# lease is there already when a claim whose answer was lost is made again and more has become
+# claimable since.
 _CLAIM = """
 WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 {claimed}
@@ -62,7 +65,7 @@ noted AS (
 SELECT *{more} FROM claimed
 """
 _CLAIMABLE = """s.claim IS NULL AND NOT s.cancel_requested
-      AND (s.state = 'queued' OR (s.state = 'ready' AND l.max_concurrency IS NULL))
+      AND (s.state || '' = 'queued' OR (s.state || '' = 'ready' AND l.max_concurrency IS NULL))
       AND r.state IN ('pending', 'running', 'blocked') AND NOT l.paused"""
 _OF_STEP = """s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
         s.crashes"""
@@ -104,7 +107,7 @@ CLAIM_SEVERAL = sql.compact(_CLAIM).format(
 # A message may be faster than the commit that notes its sending: wait for that one.
 ARRIVING = """
 SELECT 1 FROM engine_steprun
-WHERE id = ANY(%(ids)s) AND state IN ('ready', 'queued') AND claim IS NULL
+WHERE id = ANY(%(ids)s) AND state || '' IN ('ready', 'queued') AND claim IS NULL
 ORDER BY id DESC FOR NO KEY UPDATE
 """
 
@@ -146,7 +149,7 @@ WITH mine AS (
     SELECT s.id, r.state IN ('pending', 'running', 'blocked') AND NOT l.paused AS goes_on
     FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
         JOIN engine_lane l ON l.slug = s.lane
-    WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state = 'queued'
+    WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state || '' = 'queued'
     ORDER BY s.id DESC FOR NO KEY UPDATE OF s),
 back AS (
     UPDATE engine_steprun s

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MINE = """
 WITH mine AS (
     SELECT s.id, s.state AS was FROM engine_steprun s
-    WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state IN ('queued', 'running')
+    WHERE s.id = ANY(%(ids)s) AND s.claim = %(claim)s AND s.state || '' IN ('queued', 'running')
     ORDER BY s.id DESC FOR NO KEY UPDATE),
 given AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(began)s::float8[], %(ended)s::float8[])

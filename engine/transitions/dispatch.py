@@ -59,14 +59,15 @@ first AS MATERIALIZED (
         ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s) s
     ORDER BY s.priority DESC, s.ready_at LIMIT %(limit)s)
 SELECT s.id, s.queue, s.alone FROM engine_steprun s
-WHERE s.id = ANY(ARRAY(SELECT id FROM first)) AND s.state = 'ready' AND NOT s.cancel_requested
+WHERE s.id = ANY(ARRAY(SELECT id FROM first)) AND s.state || '' = 'ready'
+  AND NOT s.cancel_requested
 ORDER BY s.priority DESC, s.ready_at
 FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 QUEUE = """
 UPDATE engine_steprun SET state = 'queued', dispatched_at = clock_timestamp(),
     dispatches = LEAST(dispatches + 1, 30000)
-WHERE id = ANY(%(ids)s) AND state = 'ready'
+WHERE id = ANY(%(ids)s) AND state || '' = 'ready'
 """
 #: Rows handed back by one statement: 100,000 took 3.1 s, and the answer to a statement is bounded
 #: (`engine.postgresql.bounded`). A large backlog takes several.
@@ -80,7 +81,7 @@ WITH found AS MATERIALIZED (
     WHERE {which} AND state = 'queued' AND claim IS NULL LIMIT %(limit)s),
 mine AS (
     SELECT id FROM engine_steprun
-    WHERE id = ANY(ARRAY(SELECT id FROM found)) AND state = 'queued' AND claim IS NULL
+    WHERE id = ANY(ARRAY(SELECT id FROM found)) AND state || '' = 'queued' AND claim IS NULL
     ORDER BY id DESC FOR NO KEY UPDATE),
 back AS (
     UPDATE engine_steprun s SET state = 'ready', ready_at = clock_timestamp()

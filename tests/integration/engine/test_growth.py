@@ -14,7 +14,7 @@ from django.utils import timezone
 from engine import lanes, leases, selectors, sql, waits
 from engine.models import AutomationVersion, Run, StepRun
 from engine.states import RunState
-from engine.transitions import dispatch
+from engine.transitions import claims, completions, dispatch
 from orchestration.manager import unserved
 from tests import seed
 
@@ -139,6 +139,28 @@ def test_with_ready__looks_at_few_steps_of_a_lane_and_not_at_every_run(db):
     sql.count(OPEN_RUNS, {"lane": "line", "version": version, "runs": RUNS})
     assert set(lanes.with_ready()) == {"line"}
     assert pages(lanes.WITH_READY) < FEW
+
+
+def test_held_steps__are_found_by_their_ids_whatever_else_is_in_flight(db):
+    """The statistics are of a quiet moment, and say that nothing is in flight."""
+    seed.finish(runs=1000)
+    version = AutomationVersion.objects.first().pk
+    lanes.declare(slug="sent", queue="sent")
+    values = {"run": SENT, "lane": "sent", "version": version, "run_state": "running"}
+    sql.count(OPEN_RUN, values)
+    sql.count(BACKLOG, values | {"state": "queued", "steps": STEPS, "at": timezone.now()})
+    ids = list(StepRun.objects.filter(run_id=SENT)[:32].values_list("pk", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    claim = uuid.uuid4()
+    held = {"ids": ids, "claim": claim, "worker": "w@h/1", "lease": 30.0}
+    assert pages(claims.ARRIVING, **held) < 2 * FEW
+    assert pages(claims.CLAIM_SEVERAL, **held) < 10 * FEW  # writes, too
+    assert pages(leases.TOO_LONG_OF_THESE, **held, seconds=2.0, most=300.0, limit=5000) < 2 * FEW
+    ended = {"began": [0.1] * 32, "ended": [0.0] * 32, "last": False}
+    outputs = {"values": ["1"] * 32, "refs": [None] * 32}
+    complete = completions.statement(successors=False, sinks=False, extras=False)
+    assert pages(complete, **held, **ended, **outputs) < 10 * FEW
 
 
 def test_credit__is_counted_up_to_the_limit(backlogs):
