@@ -22,6 +22,14 @@ REAPER = Reaper.interval
 TIMER, DISPATCHER = Timers.interval, Dispatcher.interval
 BACKOFF = policies.crash_delay(crashes=1)
 STANDBY = STANDBY_SECONDS
+#: From the death to the next attempt, when only the lease tells.
+BY_LEASE = {
+    "lease": LEASE,
+    "reaper": REAPER,
+    "backoff": BACKOFF,
+    "timer": TIMER,
+    "dispatcher": DISPATCHER,
+}
 #: A message that is nowhere: patience, its queue and every worker asked twice, sent again.
 LOST_MESSAGE = {
     "patience": settings.LOST_MESSAGE_SECONDS,

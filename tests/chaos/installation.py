@@ -167,6 +167,12 @@ class Installation(Stack):
 
         return eventually(found, within=within, what=f"{key} of {run_id} started: {attempt}")[-1]
 
+    def ended(self, run_id: str, *states: str, within: float = 30) -> float:
+        """Wait until a run has succeeded (or is in one of `states`); return when it ended."""
+        self.reaches(run_id, *(states or ("succeeded",)), within=within)
+        statement = "SELECT extract(epoch FROM finished_at)::float8 FROM engine_run WHERE id = %s"
+        return self.rows(statement, run_id)[0][0]
+
     def logged(self, event: str, run_id: str) -> list[dict]:
         """Return what the log says of a run under a name."""
         lines = (self.var / "log" / "app.log").read_text().splitlines()

@@ -8,6 +8,7 @@ import uuid
 import httpx
 import pytest
 
+from orchestration.publisher import SHORT_BELIEF_SECONDS
 from tests.chaos import bounds
 from tests.eventually import eventually
 
@@ -97,18 +98,27 @@ def test_crash_point_03__dispatcher_killed_after_sending_before_its_commit(stack
     assert {attempt for _, _, attempt, _ in stack.events(run_id, "step.started")} == {1}
 
 
-def test_crash_point_04__web_cannot_reach_redis_and_leaves_the_run_to_the_manager(stack):
-    """Redis stands still: web gives up waiting for it, and the run is accepted as `ready`."""
+@pytest.mark.parametrize("found", ["queued", "ready"])
+def test_crash_point_04__web_cannot_reach_redis_and_the_run_begins_all_the_same(stack, found):
+    """Redis stands still, and web gives up waiting for it: when it sends, or when it looks.
+
+    It looks how long the queue is unless it has known that for less than a second.
+    """
     stack.reaches(stack.submit("lab.writer"), "succeeded")  # web has a connection now
+    if found == "ready":
+        old = time.time() + SHORT_BELIEF_SECONDS + 0.1
+        eventually(lambda: time.time() > old, within=5, what="what web knew is old")
+    else:
+        stack.submit("lab.only_think")  # answered with the length of the queue
     complaints = given_up(stack)
     with stack.redis().monitor() as monitor:
         with stack.stopped(stack.find("redis")):
-            run_id = stack.submit("lab.writer")
+            run_id = stack.submit("lab.writer")  # accepted although it cannot be sent
             eventually(lambda: given_up(stack) > complaints, within=5, what="web gave up")
-            assert stack.step(run_id, "writer")["state"] == "ready"
+            assert stack.step(run_id, "writer")["state"] == found
         back = time.time()
         began = stack.started(run_id, "writer")
-        bounds.within("4, web", began - back, table="≤ 2 s", in_all=2.0)
+        bounds.within(f"4, web, {found}", began - back, table="≤ 2 s", in_all=2.0)
         stack.sound(run_id, effects=1)
         assert pushes(stack, monitor) >= 1
     assert stack.step(run_id, "writer")["attempt"] == 1
@@ -120,9 +130,12 @@ def test_crash_point_04__sending_of_the_dispatcher_times_out_and_the_message_is_
     stack.reaches(stack.submit("lab.writer"), "succeeded")  # the dispatcher has a connection now
     stack.pause()
     run_id = stack.submit("lab.writer")
+    # It has asked how long the queue is, which it would wait for longer than for the sending.
+    stack.points.arm("before_dispatch_send", role="manager", action="sleep:1", lane="lab")
     with stack.redis().monitor() as monitor:
+        stack.resume()
+        stack.points.fired("before_dispatch_send")
         with stack.stopped(stack.find("redis")):
-            stack.resume()
             # Not any loop: the others miss Redis as well, and may be the first to.
             eventually(lambda: "dispatcher" in stack.loops_away(), within=5, what="it gave up")
         back = time.time()

@@ -9,19 +9,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import psutil
 import pytest
 
+from engine import batches, outcomes
 from tests.chaos import bounds
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
-#: From the death to the next attempt, when only the lease tells (points 9, 11, 12).
-BY_LEASE = {
-    "lease": bounds.LEASE,
-    "reaper": bounds.REAPER,
-    "backoff": bounds.BACKOFF,
-    "timer": bounds.TIMER,
-    "dispatcher": bounds.DISPATCHER,
-}
+#: A body that leaves no time to go on here with what follows: that is published.
+SLICE = batches.SLICE_SECONDS + 0.05
 
 
 def recovered_by_lease(stack, point: str, run_id: str, key: str, died: float) -> None:
@@ -32,7 +27,9 @@ def recovered_by_lease(stack, point: str, run_id: str, key: str, died: float) ->
         f"{point}, taken from the dead", taken - died, table="≤ 30 s + tick 1 s",
         lease=bounds.LEASE, tick=1.0,
     )  # fmt: skip
-    bounds.within(f"{point}, runs again", again - died, table="≤ 30 s + tick 1 s", **BY_LEASE)
+    bounds.within(
+        f"{point}, runs again", again - died, table="≤ 30 s + tick 1 s", **bounds.BY_LEASE
+    )
 
 
 def test_crash_point_08__worker_killed_with_messages_it_has_not_begun(stack):
@@ -140,7 +137,7 @@ def test_crash_point_11__killed_before_the_record_of_an_effect_nobody_may_repeat
     ((effect,),) = eventually(lambda: stack.rows(unknown, run_id), within=15, what="it is asked")
     bounds.within(
         f"11, {answer}, an operator is asked", time.time() - died, table="≤ 30 s + tick 1 s",
-        **BY_LEASE, asking=0.5,
+        **bounds.BY_LEASE, asking=0.5,
     )  # fmt: skip
     key = f"{run_id}:pay:-1:pay"
     assert (seen, stack.ledger(run_id)) == ([key], 0), "not made again before somebody answers"
@@ -180,9 +177,28 @@ def test_crash_point_12__answer_of_a_commit_is_lost_and_the_worker_lives(stack, 
     stack.points.arm("after_complete_commit", role="worker", action="lose-answer", key=key)
     run_id = stack.submit(automation)
     lost = stack.points.fired("after_complete_commit").at
+    # The successor was claimed by that very commit: its holder asks, and goes on with it.
+    bounds.within(
+        f"12, {key}, answer lost, run ended", stack.ended(run_id) - lost, table="0 s",
+        first_pause=outcomes.FIRST_WAIT_SECONDS, asking_and_writing=0.5,
+    )  # fmt: skip
+    stack.sound(run_id, effects=2 if key == "tally" else 1)
+    for one in (key, "tally_after"):
+        found = stack.step(run_id, one)
+        assert (found["attempt"], found["crashes"]) == (1, 0)
+    assert stack.step(run_id, key)["claim"] == stack.step(run_id, "tally_after")["claim"]
+
+
+@pytest.mark.parametrize("automation", ["lab.tally", "lab.think"])
+def test_crash_point_12__answer_is_lost_and_the_slice_is_over(stack, automation):
+    """Then the successor was readied for others, and nobody has sent it."""
+    key = automation.removeprefix("lab.")
+    stack.points.arm("after_complete_commit", role="worker", action="lose-answer", key=key)
+    run_id = stack.submit(automation, seconds=SLICE)
+    lost = stack.points.fired("after_complete_commit").at
     began = stack.started(run_id, "tally_after")
     bounds.within(
-        f"12, {key}, answer lost", began - lost, table="0 s; successors as 13: 3-5 s",
+        f"12, {key}, answer lost, slice over", began - lost, table="as 13: 3-5 s",
         **bounds.LOST_MESSAGE,
     )  # fmt: skip
     stack.sound(run_id, effects=2 if key == "tally" else 1)
@@ -191,7 +207,7 @@ def test_crash_point_12__answer_of_a_commit_is_lost_and_the_worker_lives(stack, 
 
 def test_crash_point_13__worker_killed_after_its_commit_before_publishing_successors(stack):
     stack.points.arm("before_publish", role="worker", action="kill-group", any=True)
-    run_id = stack.submit("lab.tally")
+    run_id = stack.submit("lab.tally", seconds=SLICE)
     died = stack.points.fired("before_publish").at
     assert stack.step(run_id, "tally_after")["state"] == "queued"
     bounds.within(

@@ -140,8 +140,12 @@ def _of_step(*, step: Any, **_rest: Any) -> dict[str, Any]:
 
 def _of_group(*, finished: Any, sticky: Any = None, **_rest: Any) -> dict[str, Any]:
     last = finished[-1].step
-    size, goes_on = len(finished), bool(sticky)
-    return {"run_id": last.run_id, "key": last.key, "size": size, "sticky": goes_on}
+    several, goes_on = len(finished) > 1, bool(sticky)
+    return {"run_id": last.run_id, "key": last.key, "several": several, "sticky": goes_on}
+
+
+def _of_message(steps: Any, **_rest: Any) -> dict[str, Any]:
+    return {"any": bool(steps), "several": len(steps) > 1}
 
 
 def _of_claimed(found: Any) -> dict[str, Any]:
@@ -155,8 +159,10 @@ def _install() -> None:
     from orchestration import streams  # noqa: PLC0415 - same
 
     _around_commit(run_moves, "submit", before="before_submit_commit", after="after_submit_commit")
-    _before(publishing, "publish", "before_publish", lambda steps: {"any": bool(steps)})
+    _before(publishing, "publish", "before_publish", _of_message)
     _before(lanes, "with_ready", "in_dispatcher")
+    # The length of the queue is known, nothing has been sent.
+    _before(lanes, "dispatch", "before_dispatch_send", lambda lane, **_rest: {"lane": lane})
     _before(leases, "reap", "in_reaper")
     _before(dispatch, "queue", "after_dispatch_send_before_commit")
     _after(claims, "claim", "after_claim", _of_claimed)
@@ -167,6 +173,8 @@ def _install() -> None:
         after="after_complete_commit",
         facts=_of_group,
     )
+    # The statement has not been sent, and no transaction of a pure group is open.
+    _before(completions, "complete", "before_complete", _of_group)
     _around_commit(completions, "expand", before="in_expand", after="after_expand", facts=_of_step)
     _after(streams, "read_new", "events_after_read")
     _before(streams, "acknowledge", "events_before_ack", lambda ids: {"any": bool(ids)})
@@ -183,13 +191,23 @@ def _install() -> None:
 
     # The completion of a writing step is committed by its context.
     close = context.RunningContext.close
+    complete = completions.complete
+    goes_on = False
+
+    def completed(**values: Any) -> Any:
+        nonlocal goes_on
+        result = complete(**values)
+        goes_on = bool(result.held)
+        return result
 
     def closed(self: Any, error: BaseException | None) -> None:
         writing = self.writing
         close(self, error)
         if writing and error is None:
-            fire("after_complete_commit", run_id=self.run_id, key=self.step)
+            facts = {"run_id": self.run_id, "key": self.step, "sticky": goes_on}
+            fire("after_complete_commit", **facts)
 
+    completions.complete = completed
     context.RunningContext.close = closed  # type: ignore[method-assign]
 
 
