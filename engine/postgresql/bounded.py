@@ -103,6 +103,10 @@ def _server_options(answer_seconds: float) -> str:
         # The prepared statements are all lookups: to plan them anew for each value costs as much as
         # they do, and on large tables `auto` would go on doing it (engine/README.md, "Decisions").
         "plan_cache_mode": "force_generic_plan",
+        # Made while a table was small, a plan would read all of it, and go on doing so while it
+        # grows; so would the checks of foreign keys.
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
         # A client whose machine is gone: the server's default is two hours. No effect on a socket.
         "tcp_keepalives_idle": 10,
         "tcp_keepalives_interval": 5,

@@ -10,10 +10,15 @@ import django
 
 django.setup()
 
-from django.db import connection  # noqa: E402 - settings are read above
+from django.conf import settings  # noqa: E402 - they are named above
+from django.db import connection  # noqa: E402 - same
 
 from engine import runs  # noqa: E402 - same
+from engine.postgresql import bounded  # noqa: E402 - same
 from tests.bench.catalog import floor  # noqa: E402 - same
+
+# As every process of ours that lives long.
+bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)
 
 AUTOMATIONS = {1: "floor.single", 3: "floor.short"}
 

@@ -87,6 +87,29 @@ def test_connection__tells_the_server_how_long_to_wait_for_us(opened, bounded_pr
     assert shown(behind_pgbouncer, "statement_timeout") == "0"
 
 
+def test_connection__looks_up_by_index_what_was_empty_when_it_was_planned(
+    opened, bounded_process, transactional_db
+):
+    bounded_process(15)
+    found = opened()
+    found.execute("CREATE TEMP TABLE parent (id int PRIMARY KEY)")
+    found.execute("CREATE TEMP TABLE child (parent_id int REFERENCES parent)")
+    found.execute("ANALYZE parent, child")
+
+    def readings() -> int:
+        found.execute("SELECT pg_stat_force_next_flush()")
+        return found.execute(
+            "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'parent'::regclass"
+        ).fetchone()[0]
+
+    before = readings()
+    for number in range(10):
+        # The check of a foreign key is a statement like ours: planned once a session.
+        found.execute("INSERT INTO parent VALUES (%s)", [number], prepare=True)
+        found.execute("INSERT INTO child VALUES (%s)", [number], prepare=True)
+    assert readings() == before
+
+
 def test_django__sees_that_the_connection_is_lost_and_opens_another(
     transactional_db, bounded_process
 ):
