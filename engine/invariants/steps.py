@@ -22,7 +22,7 @@ STEPS = Survey(
             FROM engine_deadletter GROUP BY step_run_id),
         question AS (SELECT DISTINCT step_run_id FROM engine_effect WHERE state = 'unknown')""",
     source="""
-        FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
+        FROM engine_steprun s LEFT JOIN engine_run r ON r.id = s.run_id
         LEFT JOIN node n ON n.version_id = r.version_id AND n.key = s.key
         LEFT JOIN owed w ON w.run_id = s.run_id AND w.key = s.key AND s.map_index = -1
         LEFT JOIN engine_lane a ON a.slug = s.lane
@@ -50,9 +50,17 @@ STEPS = Survey(
     },
     checks=(
         Check(
+            name="step_has_its_run",
+            invariant="I1",
+            broken="r.id IS NULL",
+            says="is of a run that is not there",
+            remedy=BY_HAND + "It will not be claimed; restore its run, or delete it.",
+        ),
+        Check(
             name="step_is_planned",
             invariant="I1",
-            broken="n.key IS NULL OR s.kind <> CASE WHEN s.map_index = -1 THEN n.kind"
+            broken="r.id IS NOT NULL AND n.key IS NULL"
+            " OR s.kind <> CASE WHEN s.map_index = -1 THEN n.kind"
             " ELSE 'step' END OR (s.map_index >= 0 AND n.kind <> 'map')",
             says="{step}[{map_index}] is a {kind} that the run's plan does not have",
             remedy=CANCEL_IT,

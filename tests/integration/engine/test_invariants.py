@@ -113,6 +113,9 @@ PLANTED: dict[str, list[str]] = {
     "items_follow_their_planner": [
         f"UPDATE engine_steprun SET state = 'queued', finished_at = NULL WHERE id = {PLANNER}"
     ],
+    "step_has_its_run": [
+        f"UPDATE engine_steprun SET run_id = gen_random_uuid() WHERE id = {READY}"
+    ],
     "step_is_planned": [f"UPDATE engine_steprun SET key = 'strange' WHERE id = {JOIN}"],
     "item_has_its_input": [f"DELETE FROM engine_stepinput WHERE step_run_id = {ITEM}"],
     "step_pending_counts": [f"UPDATE engine_steprun SET pending = 2 WHERE id = {JOIN}"],
