@@ -22,7 +22,7 @@ from django.conf import settings
 from config.environment import without_query
 from engine import registry
 from engine.postgresql import bounded
-from orchestration import canary, children, routing, worker
+from orchestration import canary, children, garbage, routing, worker
 from orchestration.alarm import alarm
 
 if TYPE_CHECKING:
@@ -162,6 +162,12 @@ def before_fork(sender: Any, **_options: Any) -> None:
     bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
     worker.prepare()
     alarm.install(worker=sender, grace_seconds=settings.WORKER_GRACE_SECONDS)
+
+
+@signals.celeryd_after_setup.connect
+def loaded(**_options: Any) -> None:
+    """Freeze what is loaded: the pool has not forked yet, so the children share it."""
+    garbage.pass_over_startup()
 
 
 @signals.worker_shutting_down.connect

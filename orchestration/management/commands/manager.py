@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from engine.postgresql import bounded
-from orchestration import streams
+from orchestration import garbage, streams
 from orchestration.manager import service
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Command(BaseCommand):
             found = service.Service(
                 instance=options["instance"], address=options["address"], port=port
             )
+            garbage.pass_over_startup()
             found.run()
         except (streams.EvictionPolicyError, service.PortInUseError) as exc:
             raise CommandError(str(exc)) from exc
