@@ -139,7 +139,7 @@ def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str,
         text = "; ".join(f"{p['field'] or 'input'}: {p['reason']}" for p in problems)
         raise InputInvalidError(f"{declared.name}: {text}", problems=problems)
     # What was given as well: on its way through the model a NaN would silently become null.
-    reason = _unstorable(plain) or _unstorable(given)
+    reason = _unstorable(plain) or (_unstorable(given) if given != plain else "")
     if reason:
         raise InputInvalidError(f"input: {reason}", problems=[{"field": "", "reason": reason}])
     return plain

@@ -41,15 +41,14 @@ WITH commit_later AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off'
 leased AS (
     INSERT INTO engine_lease (claim, worker, expires_at, claimed_at, step_run_ids)
     SELECT %(claim)s, %(worker)s, clock_timestamp() + make_interval(secs => %(lease)s),
-        clock_timestamp(), array_agg(id)
-    FROM claimed HAVING count(*) > 0
+        clock_timestamp(), {ids}
     ON CONFLICT (claim) DO UPDATE SET expires_at = excluded.expires_at,
         step_run_ids = engine_lease.step_run_ids || excluded.step_run_ids),
 begun AS (
     UPDATE engine_run r
     SET state = CASE WHEN r.state = 'pending' THEN 'running' ELSE r.state END,
         started_at = clock_timestamp()
-    FROM (SELECT DISTINCT run_id FROM claimed) c
+    FROM {runs} c
     WHERE r.id = c.run_id AND r.started_at IS NULL
     RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
 told AS (
@@ -82,6 +81,8 @@ CLAIM_ONE = sql.compact(_CLAIM).format(
     started=sql.compact("""
     SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb, clock_timestamp()
     FROM claimed UNION ALL"""),
+    ids="ARRAY[id] FROM claimed",
+    runs="claimed",
     more="",
 )
 # The input of a run comes with one of its steps: with each of 32 it would cost more than they do.
@@ -99,6 +100,8 @@ CLAIM_SEVERAL = sql.compact(_CLAIM).format(
         FROM mine m WHERE s.id = m.id
         RETURNING {_OF_STEP}, m.{_OF_RUN.format(r="m")}),"""),
     started="",
+    ids="array_agg(id) FROM claimed HAVING count(*) > 0",
+    runs="(SELECT DISTINCT run_id FROM claimed)",
     more=sql.compact("""
     , CASE WHEN row_number() OVER (PARTITION BY run_id) = 1
         THEN (SELECT r.input FROM engine_run r WHERE r.id = claimed.run_id) END AS input"""),
