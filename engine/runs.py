@@ -240,7 +240,7 @@ def _state(run_id: UUID) -> str:
 def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
     """Return the static plan as the arrays that `SUBMIT` unnests, and the version it is of."""
     plan, roots = _static_plan(_version(declared), declared.department)
-    return plan | {"backed_up": publishing.backed_up(roots)}
+    return plan | {"backed_up": sql.array(publishing.backed_up(roots))}
 
 
 @lru_cache(maxsize=definitions.KEPT_GRAPHS)
@@ -254,10 +254,10 @@ def _static_plan(version: int, department: str) -> tuple[dict[str, Any], set[str
     plan = {
         "version": version,
         "sinks": len(graph.sinks),
-        "keys": [node.key for node in nodes],
-        "kinds": ["map" if node.mapped else "step" for node in nodes],
-        "queues": queues,
-        "pendings": [len(node.parents) for node in nodes],
+        "keys": sql.array(node.key for node in nodes),
+        "kinds": sql.array("map" if node.mapped else "step" for node in nodes),
+        "queues": sql.array(queues),
+        "pendings": sql.array(len(node.parents) for node in nodes),
     }
     return plan, roots
 

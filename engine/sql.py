@@ -15,7 +15,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 #: What a broken or vanished connection raises: from psycopg itself, and from Django where it opens
 #: one or begins a transaction.
@@ -72,6 +72,15 @@ def is_connection_lost() -> bool:
 def jsonb(value: Any) -> Jsonb:
     """Wrap a value for a jsonb parameter."""
     return Jsonb(value)
+
+
+def array(values: Iterable[str | int]) -> str:
+    """Return PostgreSQL's text of an array, for a parameter with a cast (`%(ids)s::bigint[]`).
+
+    psycopg spends 15 µs on each list, which is much for one that is the same each time.
+    """
+    quoted = ('"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return "{" + ",".join(quoted) + "}"
 
 
 def parsed(value: Any) -> Any:

@@ -76,7 +76,7 @@ CLAIM_ONE = sql.compact(_CLAIM).format(
         SET state = 'running', claim = %(claim)s, worker = %(worker)s, next_at = NULL,
             attempt = s.attempt + 1, started_at = clock_timestamp()
         FROM commit_later, engine_run r, engine_lane l
-        WHERE s.id = ANY(%(ids)s) AND r.id = s.run_id AND l.slug = s.lane AND {_CLAIMABLE}
+        WHERE s.id = ANY(%(ids)s::bigint[]) AND r.id = s.run_id AND l.slug = s.lane AND {_CLAIMABLE}
         RETURNING {_OF_STEP}, r.{_OF_RUN.format(r="r")}, r.input),"""),
     started=sql.compact("""
     SELECT run_id, id, 'step.started', attempt, %(worker)s, '{}'::jsonb, clock_timestamp()
@@ -92,7 +92,7 @@ CLAIM_SEVERAL = sql.compact(_CLAIM).format(
         SELECT s.id, r.{_OF_RUN.format(r="r")}
         FROM commit_later, engine_steprun s JOIN engine_lane l ON l.slug = s.lane
             CROSS JOIN LATERAL (SELECT * FROM engine_run r WHERE r.id = s.run_id OFFSET 0) r
-        WHERE s.id = ANY(%(ids)s) AND NOT s.alone AND {_CLAIMABLE}
+        WHERE s.id = ANY(%(ids)s::bigint[]) AND NOT s.alone AND {_CLAIMABLE}
         ORDER BY s.id DESC FOR NO KEY UPDATE OF s),
     claimed AS (
         UPDATE engine_steprun s
@@ -110,7 +110,7 @@ CLAIM_SEVERAL = sql.compact(_CLAIM).format(
 # A message may be faster than the commit that notes its sending: wait for that one.
 ARRIVING = """
 SELECT 1 FROM engine_steprun
-WHERE id = ANY(%(ids)s) AND state || '' IN ('ready', 'queued') AND claim IS NULL
+WHERE id = ANY(%(ids)s::bigint[]) AND state || '' IN ('ready', 'queued') AND claim IS NULL
 ORDER BY id DESC FOR NO KEY UPDATE
 """
 
@@ -227,7 +227,7 @@ def claim(
     Returned in the order given. One is running from now on; several stay queued, held.
     """
     values = {
-        "ids": list(step_run_ids),
+        "ids": sql.array(step_run_ids),
         "claim": claim,
         "worker": worker,
         "lease": lease_seconds,
