@@ -8,12 +8,13 @@ from django.db.models.functions import Now
 
 from engine import sql
 from engine.errors import NotFoundError, StateConflictError
-from engine.models import DeadLetter
+from engine.models import DeadLetter, Run
 from engine.states import RunState
 from engine.transitions import requeue as moves
 from engine.transitions import runs as run_moves
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
 #: States of a run from which a dead step can go on. A cancelled run stays what its owner made it.
@@ -29,32 +30,55 @@ def requeue(*, dead_letter_id: int, actor: str) -> UUID:
 
     def move() -> UUID:
         letter = _open_letter(dead_letter_id, wanted="requeue it")
-        if letter.run_state not in REQUEUABLE:
-            raise StateConflictError(
-                "The run", wanted="requeue a step of it", actual=letter.run_state
-            )
-        failed = letter.run_state == RunState.FAILED
-        moves.revive(
-            run_id=letter.run_id, step_run_id=letter.step_run_id, failed=failed, actor=actor
-        )
-        # The run comes last (locks), so it may have moved on meanwhile; then nothing was done.
-        actual = run_moves.lock(run_id=letter.run_id)
-        if actual not in REQUEUABLE or (actual == RunState.FAILED) != failed:
-            raise StateConflictError("The run", wanted="requeue a step of it", actual=actual)
-        given_up = moves.given_up(run_id=letter.run_id)
-        if given_up is not None:
-            raise StateConflictError(
-                f"Step {given_up} of the same run", wanted="requeue this one", actual="given up"
-            )
-        moves.reopen(run_id=letter.run_id)
-        moves.resolve(dead_letter_id=dead_letter_id, state="requeued", actor=actor)
-        run_moves.note(
-            run_id=letter.run_id, kind="run.requeued", actor=actor, dead_letter_id=dead_letter_id
-        )
+        _requeue([letter], wanted="requeue a step of it", actor=actor)
         found: UUID = letter.run_id
         return found
 
     return sql.patiently(move)
+
+
+def retry_run(*, run_id: UUID, actor: str) -> int:
+    """Try every dead step of a run again, as one new generation; return how many there were.
+
+    Raises NotFoundError, or StateConflictError when none is dead or the run cannot go on.
+    """
+
+    def move() -> int:
+        letters = moves.lock_letters(run_id=run_id)
+        if not letters:
+            actual = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
+            if actual is None:
+                raise NotFoundError(f"There is no run {run_id}")
+            raise StateConflictError(
+                "The run", wanted="retry it: none of its steps is dead", actual=actual
+            )
+        _requeue(letters, wanted="retry it", actor=actor)
+        return len(letters)
+
+    return sql.patiently(move)
+
+
+def _requeue(letters: Sequence[Any], *, wanted: str, actor: str) -> None:
+    """Let the dead steps of one run go on, within a transaction that holds their letters."""
+    run_id, before = letters[0].run_id, letters[0].run_state
+    if before not in REQUEUABLE:
+        raise StateConflictError("The run", wanted=wanted, actual=before)
+    failed = before == RunState.FAILED
+    for letter in letters:
+        moves.revive(run_id=run_id, step_run_id=letter.step_run_id, failed=failed, actor=actor)
+    # The run comes last (locks), so it may have moved on meanwhile; then nothing was done.
+    actual = run_moves.lock(run_id=run_id)
+    if actual not in REQUEUABLE or (actual == RunState.FAILED) != failed:
+        raise StateConflictError("The run", wanted=wanted, actual=actual)
+    given_up = moves.given_up(run_id=run_id)
+    if given_up is not None:
+        raise StateConflictError(
+            f"Step {given_up} of the same run", wanted=wanted, actual="given up"
+        )
+    moves.reopen(run_id=run_id)
+    for letter in letters:
+        moves.resolve(dead_letter_id=letter.id, state="requeued", actor=actor)
+        run_moves.note(run_id=run_id, kind="run.requeued", actor=actor, dead_letter_id=letter.id)
 
 
 def discard(*, dead_letter_id: int, actor: str) -> None:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from engine import artifacts, runs, selectors
+from engine import artifacts, run_selectors, runs, selectors
 from engine.management import watching
 from engine.states import RUN_TERMINAL, RunState, StepState
 
@@ -41,7 +41,9 @@ class Report:
 
 def begin() -> tuple[UUID, bool]:
     """Start the report, or find the one a killed start left unfinished; say which."""
-    for run in selectors.runs(automation=AUTOMATION, limit=LOOKED_AT):
+    for run in run_selectors.runs(
+        wanted=run_selectors.Wanted(automation=AUTOMATION), limit=LOOKED_AT
+    ):
         if run.created_by == STARTED_BY and RunState(run.state) not in RUN_TERMINAL:
             return run.id, True
     submitted = runs.submit(

@@ -12,7 +12,7 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from departments import selectors as departments
-from engine import dead_letter_selectors, selectors
+from engine import dead_letter_selectors, run_selectors
 from engine.admin.reading import badge, lane_badge
 from engine.admin.runs import seconds
 from engine.models import Run, WorkerPresence
@@ -85,7 +85,7 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
         "statuses": [(status, lane_badge(paused=status.lane.paused)) for status in statuses],
         "recent": [
             (run, badge(run.state), seconds(run.duration))
-            for run in selectors.runs(limit=RECENT_RUNS)
+            for run in run_selectors.runs(limit=RECENT_RUNS)
         ],
         "letters": dead_letter_selectors.dead_letters(limit=RECENT_LETTERS, state="open"),
     }

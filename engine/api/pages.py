@@ -35,6 +35,14 @@ class Listing(BaseModel, Generic[Item]):
 class RunList(Listing[RunSummary]):
     """Runs, newest first."""
 
+    previous: str | None = Field(
+        default=None, description="Address of the page with newer runs; null on the first"
+    )
+    count: int | None = Field(default=None, description="With `count=true`: how many there are")
+    count_is_exact: bool | None = Field(
+        default=None, description="False when there are more than were counted"
+    )
+
 
 class StepList(Listing[StepEntry]):
     """Steps of a run."""
@@ -72,8 +80,16 @@ def page(
     """
     following: str | None = None
     if limit is not None and len(entries) == limit:
-        parameters = request.query_params.copy()
-        parameters[cursor] = str(entries[-1].id)  # type: ignore[attr-defined] # all pages have ids
-        following = request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")
+        following = address(request, **{cursor: entries[-1].id})  # type: ignore[attr-defined] # all pages have ids
     results: list[dict[str, Any]] = [entry.model_dump(mode="json") for entry in entries]
     return Response({"results": results, "next": following, **more})
+
+
+def address(request: Request, **changes: Any) -> str:
+    """Return the address of the request with other parameters; None takes one away."""
+    parameters = request.query_params.copy()
+    for name, value in changes.items():
+        parameters.pop(name, None)
+        if value is not None:
+            parameters[name] = str(value)
+    return request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")

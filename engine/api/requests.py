@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from engine.api.problems import RequestInvalid
 from engine.errors import NotFoundError
@@ -20,6 +21,11 @@ BIGINT_MAX = 2**63 - 1
 
 #: A short text PostgreSQL can hold.
 Word = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+#: A moment that every clock can show.
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(9998, 1, 1, tzinfo=UTC)),
+]
 #: The id of a row.
 RowId = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 

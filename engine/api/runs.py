@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from uuid import UUID  # noqa: TC003
 
 from drf_spectacular.utils import extend_schema
-from pydantic import Field
+from pydantic import Field, model_validator
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine import runs, selectors, why
-from engine.api import principal, requests, uploads
-from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, page
+from engine import amendments, dead_letters, run_selectors, runs, selectors, why
+from engine.api import idempotency, principal, requests, uploads
+from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, address, page
 from engine.api.parsers import StrictJSONParser
 from engine.api.problems import Conflict, Problem
-from engine.api.requests import Page, RowId, Word
-from engine.api.submissions import RunRequest
+from engine.api.requests import Moment, Page, RowId, Word
+from engine.api.submissions import RunChange, RunRequest
 from engine.errors import StateConflictError
 from engine.representations import (
     ArtifactEntry,
@@ -31,24 +34,42 @@ from engine.representations import (
 from engine.states import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rest_framework.request import Request
 
     from engine.models import Run
 
 READ = {"GET": "runs.read"}
+#: What counting may cost: an exact number of a million would cost a second.
+MOST_COUNTED = 1000
 #: A handler of a view.
-Act = TypeVar("Act", bound="Callable[..., Response]")
+Act = TypeVar("Act", bound=Callable[..., Response])
 
 
 class RunsQuery(Page):
     """Which runs."""
 
     before: UUID | None = Field(default=None, description="Only runs older than this one")
+    after: UUID | None = Field(default=None, description="Only the runs next newer than this one")
     state: RunState | None = None
     department: Word | None = None
     automation: Word | None = None
+    correlation_id: Word | None = None
+    error_code: Word | None = Field(default=None, description="Of the run, not of its steps")
+    created_after: Moment | None = Field(default=None, description="From then on; with its offset")
+    created_before: Moment | None = Field(default=None, description="Before then; with its offset")
+    count: bool = Field(default=False, description=f"Count them too, up to {MOST_COUNTED:,}")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.before and self.after:
+            raise ValueError("`before` and `after` are two pages: give one")
+        return self
+
+    @property
+    def wanted(self) -> run_selectors.Wanted:
+        """Return the filters."""
+        names = {field.name for field in fields(run_selectors.Wanted)}
+        return run_selectors.Wanted(**self.model_dump(include=names))
 
 
 class AfterQuery(Page):
@@ -72,16 +93,29 @@ class RunsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """List runs."""
-        wanted = requests.query(request, RunsQuery)
-        found = selectors.runs(
-            state=wanted.state,
-            department=wanted.department,
-            automation=wanted.automation,
-            limit=wanted.limit,
-            before=wanted.before,
+        asked = requests.query(request, RunsQuery)
+        found = run_selectors.runs(
+            # One more upward: whether there is a page before that one.
+            limit=asked.limit + bool(asked.after),
+            wanted=asked.wanted,
+            before=asked.before,
+            after=asked.after,
         )
-        entries = [RunSummary.of(run) for run in found]
-        return page(request, entries, limit=wanted.limit, cursor="before")
+        is_first = asked.before is None and len(found) <= asked.limit
+        shown = found[-asked.limit :]
+        more: dict[str, Any] = {"previous": None}
+        if shown and not is_first:
+            more["previous"] = address(request, before=None, after=shown[0].id)
+        if asked.count:
+            number = run_selectors.count(wanted=asked.wanted, at_most=MOST_COUNTED + 1)
+            more |= {
+                "count": min(number, MOST_COUNTED),
+                "count_is_exact": number <= MOST_COUNTED,
+            }
+        answer = page(request, [RunSummary.of(run) for run in shown], **more)
+        if shown and (asked.after or len(shown) == asked.limit):
+            answer.data["next"] = address(request, after=None, before=shown[-1].id)
+        return answer
 
     @extend_schema(
         tags=["runs"],
@@ -92,6 +126,7 @@ class RunsView(APIView):
             "As multipart/form-data: `automation`, `input` (JSON), the other fields as text, and "
             "one file part for each input field that takes a file."
         ),
+        parameters=[idempotency.PARAMETER],
         request={"application/json": RunRequest, "multipart/form-data": uploads.FORM_SCHEMA},
         responses={
             201: RunDetail,
@@ -99,7 +134,9 @@ class RunsView(APIView):
             400: Problem,
             401: Problem,
             403: Problem,
+            409: Problem,
             413: Problem,
+            422: Problem,
         },
     )
     def post(self, request: Request) -> Response:
@@ -108,11 +145,18 @@ class RunsView(APIView):
         subject = principal.of(request).subject
         wanted, files = uploads.read(request, RunRequest)
         given = {**wanted.input, **uploads.store(files, wanted, created_by=subject)}
+        asked = wanted.model_dump(mode="json") | {"input": given}
+        return idempotency.once(
+            request, asked=asked, act=lambda: self._start(request, wanted, given)
+        )
+
+    @staticmethod
+    def _start(request: Request, wanted: RunRequest, given: dict[str, Any]) -> Response:
         submitted = runs.submit(
             automation=wanted.automation,
             input=given,
             trigger="api",
-            created_by=subject,
+            created_by=principal.of(request).subject,
             dedupe_key=wanted.dedupe_key,
             correlation_id=wanted.correlation_id or requests.request_id(request),
             priority=wanted.priority,
@@ -130,7 +174,7 @@ class RunsView(APIView):
 class RunView(APIView):
     """One run."""
 
-    scopes: ClassVar[dict[str, str]] = READ
+    scopes: ClassVar[dict[str, str]] = READ | {"PATCH": "runs.write"}
 
     @extend_schema(
         tags=["runs"],
@@ -142,6 +186,20 @@ class RunView(APIView):
         """Show a run."""
         requests.nothing(request)
         return Response(representation(_run(run_id)))
+
+    @extend_schema(
+        tags=["runs"],
+        operation_id="changeRun",
+        summary="Change tags, priority or deadline of a run that has not ended",
+        request=RunChange,
+        responses={200: RunDetail, 400: Problem, 404: Problem, 409: Problem},
+    )
+    def patch(self, request: Request, run_id: str) -> Response:
+        """Change a run."""
+        requests.query(request, requests.Nothing)
+        identity = requests.uuid(run_id, what="run")
+        changes = requests.body(request.data, RunChange).changes
+        return _steered(request, identity, partial(amendments.amend, changes=changes))
 
 
 class StepsView(APIView):
@@ -225,18 +283,13 @@ class WhyView(APIView):
 
 class _SteerView(APIView):
     scopes: ClassVar[dict[str, str]] = {"POST": "runs.write"}
-    door: ClassVar[str]
+    #: What the engine does; staticmethod, or it would be bound to the view.
+    door: ClassVar[Callable[..., object]]
 
     def act(self, request: Request, run_id: str) -> Response:
         """Go through the door of the engine; a refusal shows the run as it is."""
         requests.nothing(request)
-        identity = requests.uuid(run_id, what="run")
-        try:
-            getattr(runs, self.door)(run_id=identity, actor=principal.of(request).subject)
-        except StateConflictError as exc:
-            current = representation(selectors.run(run_id=identity))
-            raise Conflict(exc.message, current) from exc
-        return Response(representation(selectors.run(run_id=identity)))
+        return _steered(request, requests.uuid(run_id, what="run"), self.door)
 
 
 def _steering(summary: str, operation: str) -> Callable[[Act], Act]:
@@ -253,7 +306,7 @@ def _steering(summary: str, operation: str) -> Callable[[Act], Act]:
 class CancelView(_SteerView):
     """Cancel a run."""
 
-    door = "cancel"
+    door = staticmethod(runs.cancel)
 
     @_steering("Cancel a run", "cancelRun")
     def post(self, request: Request, run_id: str) -> Response:
@@ -264,7 +317,7 @@ class CancelView(_SteerView):
 class PauseView(_SteerView):
     """Pause a run."""
 
-    door = "pause"
+    door = staticmethod(runs.pause)
 
     @_steering("Pause a run: what is being worked on ends, nothing new starts", "pauseRun")
     def post(self, request: Request, run_id: str) -> Response:
@@ -275,12 +328,32 @@ class PauseView(_SteerView):
 class ResumeView(_SteerView):
     """Resume a run."""
 
-    door = "resume"
+    door = staticmethod(runs.resume)
 
     @_steering("Resume a paused run", "resumeRun")
     def post(self, request: Request, run_id: str) -> Response:
         """Resume."""
         return self.act(request, run_id)
+
+
+class RetryView(_SteerView):
+    """Retry a run."""
+
+    door = staticmethod(dead_letters.retry_run)
+
+    @_steering("Try every dead step of a run again; what has succeeded is kept", "retryRun")
+    def post(self, request: Request, run_id: str) -> Response:
+        """Retry."""
+        return self.act(request, run_id)
+
+
+def _steered(request: Request, run_id: UUID, door: Callable[..., object]) -> Response:
+    try:
+        door(run_id=run_id, actor=principal.of(request).subject)
+    except StateConflictError as exc:
+        current = representation(selectors.run(run_id=run_id))
+        raise Conflict(exc.message, current) from exc
+    return Response(representation(selectors.run(run_id=run_id)))
 
 
 def representation(run: Run) -> dict[str, Any]:

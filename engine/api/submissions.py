@@ -1,12 +1,12 @@
-"""The body of `POST /runs`: what may be asked for when a run is started."""
+"""The bodies of `POST /runs` and `PATCH /runs/{id}`: what may be asked of a run."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from django.utils import timezone
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from engine import runs
 from engine.api.requests import Strict, Word
@@ -27,6 +27,11 @@ def _ahead(moment: datetime) -> datetime:
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 
 
+Deadline = Annotated[AwareDatetime, AfterValidator(_ahead)]
+Priority = Annotated[int, Field(strict=True, ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1])]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+
+
 class RunRequest(Strict):
     """What to run, with what."""
 
@@ -37,14 +42,29 @@ class RunRequest(Strict):
         | None
     ) = Field(default=None, description="The same key starts no second run of the automation")
     correlation_id: Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")] = ""
-    priority: int = Field(
-        default=0,
-        strict=True,
-        ge=runs.PRIORITIES[0],
-        le=runs.PRIORITIES[-1],
-        description="Higher goes first",
-    )
-    tags: list[Tag] = Field(default=[], max_length=MAX_TAGS)
-    deadline_at: Annotated[AwareDatetime, AfterValidator(_ahead)] | None = Field(
+    priority: Priority = Field(default=0, description="Higher goes first")
+    tags: Tags = []
+    deadline_at: Deadline | None = Field(
         default=None, description="With its offset; the run is ended when this has passed"
     )
+
+
+class RunChange(Strict):
+    """What may be changed of a run that has not ended; what is left out stays as it is."""
+
+    priority: Priority = Field(default=0, description="Higher goes first; steps that wait move")
+    tags: Tags = Field(default=[], description="All of them: these replace the run's")
+    deadline_at: Deadline | None = Field(
+        default=None, description="With its offset; null takes the deadline away"
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"names nothing to change: {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Return what the request names, and nothing else."""
+        return {name: getattr(self, name) for name in self.model_fields_set}

@@ -16,6 +16,7 @@ urlpatterns = [
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view(), name="run-cancel"),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view(), name="run-pause"),
     path("runs/<str:run_id>/resume", runs.ResumeView.as_view(), name="run-resume"),
+    path("runs/<str:run_id>/retry", runs.RetryView.as_view(), name="run-retry"),
     path("artifacts/<str:artifact_id>", artifacts.ArtifactView.as_view(), name="artifact"),
     path("dead-letters", dead_letters.DeadLettersView.as_view(), name="dead-letters"),
     path(

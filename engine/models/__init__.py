@@ -5,6 +5,7 @@ from engine.models.dead_letters import DeadLetter
 from engine.models.definitions import AutomationVersion
 from engine.models.effects import Effect
 from engine.models.events import OutboxEvent, RunEvent
+from engine.models.idempotency import IdempotentAnswer
 from engine.models.lanes import Lane, WorkerPresence
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
 
@@ -13,6 +14,7 @@ __all__ = [
     "AutomationVersion",
     "DeadLetter",
     "Effect",
+    "IdempotentAnswer",
     "Lane",
     "Lease",
     "OutboxEvent",

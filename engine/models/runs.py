@@ -83,6 +83,14 @@ class Run(models.Model):
             models.Index(fields=["state", "id"], name="run_by_state"),
             models.Index(fields=["department", "state", "id"], name="run_by_department_state"),
             models.Index(fields=["automation", "state", "id"], name="run_by_automation_state"),
+            models.Index(
+                fields=["correlation_id", "id"],
+                name="run_by_correlation",
+                condition=~Q(correlation_id=""),
+            ),
+            models.Index(
+                fields=["error_code", "id"], name="run_by_error", condition=~Q(error_code="")
+            ),
             # The manager's look for deadlines.
             models.Index(
                 fields=["deadline_at"],

@@ -14,6 +14,13 @@ SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, r.state AS run_state
 FROM engine_deadletter d JOIN engine_run r ON r.id = d.run_id
 WHERE d.id = %(letter)s FOR NO KEY UPDATE OF d
 """
+# In the order in which their steps are locked.
+LOCK_LETTERS_OF_RUN = """
+SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, r.state AS run_state
+FROM engine_deadletter d JOIN engine_run r ON r.id = d.run_id
+WHERE d.run_id = %(run)s AND d.state = 'open'
+ORDER BY d.step_run_id DESC FOR NO KEY UPDATE OF d
+"""
 RESOLVE = """
 UPDATE engine_deadletter
 SET state = %(state)s, resolved_at = clock_timestamp(), resolved_by = %(actor)s
@@ -63,6 +70,11 @@ def lock_letter(*, dead_letter_id: int) -> Any | None:
     """Return the dead letter with its run's state, held until the transaction ends."""
     found = sql.rows(LOCK_LETTER, {"letter": dead_letter_id})
     return found[0] if found else None
+
+
+def lock_letters(*, run_id: UUID) -> list[Any]:
+    """Return the open dead letters of a run likewise."""
+    return sql.rows(LOCK_LETTERS_OF_RUN, {"run": run_id})
 
 
 def resolve(*, dead_letter_id: int, state: str, actor: str) -> bool:

@@ -144,6 +144,9 @@ def addresses(place: Place, *, wide: str) -> Iterator[str]:
     """Yield what people ask for: every filter, rare and without a match, deep pages, a wide run."""
     (deep,) = place.stack.rows(DEEP)[0]
     yield from ("/runs", "/runs?limit=5", "/runs?limit=100", f"/runs?before={deep}&limit=100")
+    yield from (f"/runs?after={deep}", "/runs?count=true", "/runs?department=seeded1&count=true")
+    yield from ("/runs?error_code=nothing", "/runs?correlation_id=nothing")
+    yield "/runs?created_after=2020-01-01T00:00:00Z&created_before=2020-01-02T00:00:00Z"
     for state in STATES:
         yield f"/runs?state={state}"
         yield f"/runs?state={state}&before={deep}"

@@ -14,10 +14,10 @@ from tests.eventually import eventually
 ALL = ("runs.*", "departments.*", "dead_letters.*", "artifacts.*")
 
 
-def token(*scopes, ttl_seconds=60, key=None, kind="access"):
+def token(*scopes, ttl_seconds=60, key=None, kind="access", subject="tester"):
     return tokens.mint(
         key=key or settings.JWT_SECRET,
-        subject="tester",
+        subject=subject,
         scopes=scopes,
         ttl_seconds=ttl_seconds,
         now=datetime.now(UTC),

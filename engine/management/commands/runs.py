@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.management.base import CommandError
 from rich.console import Console
 
-from engine import registry, runs, selectors, why
+from engine import dead_letters, registry, run_selectors, runs, selectors, why
 from engine.errors import InputInvalidError
 from engine.management import inputs, watching
 from engine.management.interface import INTERRUPTED, OperatorCommand, actor, run_id
@@ -36,7 +36,7 @@ SHOWN_ROWS = 200
 
 
 class Command(OperatorCommand):
-    help = "Start, list, show, watch, cancel, pause and resume runs."
+    help = "Start, list, show, watch, cancel, pause, resume and retry runs."
     subcommands: ClassVar[dict[str, str]] = {
         "start": "start a run of an automation",
         "list": "list runs, newest first",
@@ -46,6 +46,7 @@ class Command(OperatorCommand):
         "cancel": "cancel runs",
         "pause": "pause runs: what is being worked on ends, nothing new starts",
         "resume": "resume paused runs",
+        "retry": "try the dead steps of runs again; what has succeeded is kept",
     }
 
     def start_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,8 @@ class Command(OperatorCommand):
         parser.add_argument("--state", choices=[state.value for state in RunState])
         parser.add_argument("--department")
         parser.add_argument("--automation")
+        parser.add_argument("--correlation-id")
+        parser.add_argument("--error-code", help="of the run, not of its steps")
         parser.add_argument("--limit", type=int, default=20)
         parser.add_argument("--before", type=run_id, help="only runs older than this one")
 
@@ -76,7 +79,7 @@ class Command(OperatorCommand):
     def cancel_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("run", type=run_id, nargs="+", metavar="RUN")
 
-    pause_arguments = resume_arguments = cancel_arguments
+    pause_arguments = resume_arguments = retry_arguments = cancel_arguments
 
     def do_start(self, **options: Any) -> None:
         declared = registry.automation(options["automation"])
@@ -116,11 +119,15 @@ class Command(OperatorCommand):
     def do_list(self, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit must be 1 or more.")
-        found = selectors.runs(
-            state=options["state"],
-            department=options["department"],
-            automation=options["automation"],
+        found = run_selectors.runs(
             limit=options["limit"],
+            wanted=run_selectors.Wanted(
+                state=options["state"],
+                department=options["department"],
+                automation=options["automation"],
+                correlation_id=options["correlation_id"],
+                error_code=options["error_code"],
+            ),
             before=options["before"],
         )
         if self.json:
@@ -209,6 +216,9 @@ class Command(OperatorCommand):
 
     def do_resume(self, **options: Any) -> None:
         self._steer(runs.resume, options["run"])
+
+    def do_retry(self, **options: Any) -> None:
+        self._steer(dead_letters.retry_run, options["run"])
 
     def _steer(self, door: Any, identities: list[UUID]) -> None:
         by = actor()

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -7,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 
 from engine import selectors
-from engine.models import Artifact, Run
+from engine.models import Artifact, Run, StepRun
 from tests.catalog.lab import _dsn
 from tests.integration.faces import work
 
@@ -195,6 +196,23 @@ def test_list__pages_by_keyset_without_gap_or_double(api, line):
     assert found == list(reversed(started))
 
 
+def test_list__pages_back_the_way_it_came(api, line):
+    started = [api.send("/runs", SQUARES).json()["id"] for _ in range(5)]
+    there, address = [], "/runs?limit=2&department=lab"
+    while address:
+        there.append(api.get(address).json())
+        address = there[-1]["next"]
+    assert [len(one["results"]) for one in there] == [2, 2, 1]
+    assert there[0]["previous"] is None
+    back, address = [], there[-1]["previous"]
+    while address:
+        back.append(api.get(address).json())
+        address = back[-1]["previous"]
+    ids = [run["id"] for one in reversed(back) for run in one["results"]]
+    assert ids == list(reversed(started))[:4]
+    assert api.get(back[0]["next"]).json()["results"] == there[-1]["results"]
+
+
 def test_list__filters(api, line, run):
     def number(query):
         return len(api.get(f"/runs?{query}").json()["results"])
@@ -202,6 +220,38 @@ def test_list__filters(api, line, run):
     assert number("state=pending&department=lab&automation=lab.squares") == 1
     assert number("state=failed") == 0
     assert number("department=finance") == 0
+
+
+def test_list__finds_by_correlation_error_and_time(api, line):
+    first = api.send("/runs", {**SQUARES, "correlation_id": "order-1"}).json()
+    second = api.send("/runs", {**SQUARES, "correlation_id": "order-2"}).json()
+    third = api.send("/runs", {**SQUARES, "correlation_id": "order-1"}).json()
+    Run.objects.filter(pk=third["id"]).update(error_code="odd")
+
+    def found(**query):
+        response = api.get("/runs", query)
+        assert response.status_code == 200, response.content
+        return [run["id"] for run in response.json()["results"]]
+
+    assert found(correlation_id="order-1") == [third["id"], first["id"]]
+    assert found(correlation_id="order-1", error_code="odd") == [third["id"]]
+    assert found(error_code="odd", department="lab", state="pending") == [third["id"]]
+    assert found(error_code="odd", state="failed") == []
+    moment = second["created_at"]
+    assert found(created_after=moment) == [third["id"], second["id"]]
+    assert found(created_before=moment, correlation_id="order-1") == [first["id"]]
+    assert found(created_after=moment, created_before=third["created_at"]) == [second["id"]]
+    assert found(created_after=moment, automation="lab.squares", limit=1) == [third["id"]]
+
+
+def test_list__counts_as_far_as_that_is_cheap(api, line, monkeypatch):
+    for _ in range(4):
+        api.send("/runs", SQUARES)
+    monkeypatch.setattr("engine.api.runs.MOST_COUNTED", 3)
+    assert "count" not in api.get("/runs").json()
+    body = api.get("/runs?count=true&limit=1").json()
+    assert (body["count"], body["count_is_exact"]) == (3, False)
+    assert api.get("/runs?count=true&state=failed").json()["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -216,6 +266,12 @@ def test_list__filters(api, line, run):
         "state=odd",
         "department=%00",
         "before=%00",
+        f"before={UUID(int=1)}&after={UUID(int=2)}",
+        "created_after=yesterday",
+        "created_after=2026-11-24T10:00:00",
+        "created_before=0001-01-01T00:00:00Z",
+        "correlation_id=%00",
+        "count=perhaps",
         "limit=" + "9" * 5000,
     ],
 )
@@ -332,3 +388,88 @@ def test_unknown_path__is_a_problem_too(api, db):
 def test_deadline__ahead_is_kept(api, line):
     ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     assert api.send("/runs", {**SQUARES, "deadline_at": ahead}).json()["deadline_at"]
+
+
+def test_retry__tries_every_dead_step_again_and_keeps_what_succeeded(api, line, tmp_path):
+    body = {"automation": "lab.fragile", "input": {"folder": str(tmp_path)}}
+    run = api.send("/runs", body).json()
+    work(line)
+    (tmp_path / "mended").touch()
+    retried = api.post(f"/runs/{run['id']}/retry")
+    assert (retried.status_code, retried.json()["generation"]) == (200, 2)
+    assert api.get("/dead-letters?state=open").json()["results"] == []
+    work(line)
+    assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
+    again = api.post(f"/runs/{run['id']}/retry")
+    assert (again.status_code, again.json()["current"]["state"]) == (409, "succeeded")
+
+
+def test_retry__of_a_run_that_failed_restores_what_it_had_cancelled(api, line, tmp_path):
+    body = {"automation": "lab.fragile_fail", "input": {"folder": str(tmp_path)}}
+    run = api.send("/runs", body).json()
+    work(line)
+    assert api.get(f"/runs/{run['id']}").json()["state"] == "failed"
+    (tmp_path / "mended").touch()
+    assert api.post(f"/runs/{run['id']}/retry").json()["state"] == "running"
+    work(line)
+    assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
+
+
+def test_retry__of_a_run_without_a_dead_step_is_409(api, line, run):
+    refused = api.post(f"/runs/{run['id']}/retry")
+    assert (refused.status_code, refused.json()["current"]["id"]) == (409, run["id"])
+    assert "none of its steps is dead" in refused.json()["detail"]
+
+
+def change(api, run, body):
+    return api.patch(f"/runs/{run['id']}", body, content_type="application/json")
+
+
+def test_change__of_priority_moves_the_steps_that_wait(api, line, run):
+    changed = change(api, run, {"priority": 7, "tags": ["vip"]})
+    assert (changed.status_code, changed.json()["priority"]) == (200, 7)
+    assert changed.json()["tags"] == ["vip"]
+    assert set(StepRun.objects.values_list("priority", flat=True)) == {7}
+    events = api.get(f"/runs/{run['id']}/events").json()["results"]
+    told = next(event for event in events if event["kind"] == "run.amended")
+    assert (told["actor"], told["data"]) == ("tester", {"priority": 7, "tags": ["vip"]})
+    work(line)
+    assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
+
+
+def test_change__of_the_deadline_sets_and_takes_it_away(api, line, run):
+    ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    changed = change(api, run, {"deadline_at": ahead}).json()
+    assert datetime.fromisoformat(changed["deadline_at"]) == datetime.fromisoformat(ahead)
+    kept = change(api, run, {"priority": 1}).json()
+    assert kept["deadline_at"] == changed["deadline_at"]
+    assert change(api, run, {"deadline_at": None}).json()["deadline_at"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"state": "succeeded"},
+        {"input": {}},
+        {"priority": 101},
+        {"priority": None},
+        {"tags": [""]},
+        {"deadline_at": "2020-01-01T00:00:00Z"},
+    ],
+)
+def test_change__refuses_what_cannot_be_changed(api, line, run, body):
+    refused = change(api, run, body)
+    assert refused.status_code == 400
+    assert refused.json()["errors"]
+    shown = api.get(f"/runs/{run['id']}").json()
+    assert (shown["priority"], shown["tags"], shown["deadline_at"]) == (0, [], None)
+
+
+def test_change__of_a_run_that_has_ended_is_409(api, line, run):
+    work(line)
+    refused = change(api, run, {"priority": 1})
+    assert (refused.status_code, refused.json()["current"]["state"]) == (409, "succeeded")
+    assert set(StepRun.objects.values_list("priority", flat=True)) == {0}
+    missing = api.patch(f"/runs/{UUID(int=1)}", {"priority": 1}, content_type="application/json")
+    assert missing.status_code == 404

@@ -99,7 +99,25 @@ def test_list_and_show__print_whole_ids(line):
     assert "total" in command("runs", "show", run["id"])
 
 
-@pytest.mark.parametrize("verb", ["show", "why", "watch", "cancel", "pause", "resume"])
+def test_list__finds_by_correlation_and_error(line):
+    run = document("runs", "start", "lab.squares")
+    document("runs", "start", "lab.squares")
+    Run.objects.filter(pk=run["id"]).update(correlation_id="order-1", error_code="odd")
+    for name, value in (("--correlation-id", "order-1"), ("--error-code", "odd")):
+        assert [row["id"] for row in document("runs", "list", name, value)] == [run["id"]]
+
+
+def test_retry__tries_dead_steps_again(line, tmp_path):
+    run = document("runs", "start", "lab.fragile", "--input", f"folder={tmp_path}")
+    assert "none of its steps is dead" in refused("runs", "retry", run["id"])
+    work(line)
+    (tmp_path / "mended").touch()
+    assert document("runs", "retry", run["id"])[0]["generation"] == 2
+    work(line)
+    assert document("runs", "show", run["id"])["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("verb", ["show", "why", "watch", "cancel", "pause", "resume", "retry"])
 def test_run_commands__refuse_an_unknown_run_in_one_line(line, verb):
     assert "not the id of a run" in refused("runs", verb, "x")
     assert "no run" in refused("runs", verb, "0" * 32)

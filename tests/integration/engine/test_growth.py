@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from engine import lanes, leases, selectors, sql, waits
+from engine import lanes, leases, run_selectors, selectors, sql, waits
 from engine.models import AutomationVersion, Run, StepRun
 from engine.states import RunState
 from engine.transitions import claims, completions, dispatch
@@ -185,26 +185,50 @@ NOWHERE = uuid.UUID(int=2**127)
 
 
 def test_list__of_runs_reads_a_page_whatever_is_asked_for(many_runs):
-    statements = [
-        (selectors.NEWEST_OF_DEPARTMENT, "rare"),
-        (selectors.NEWEST_OF_DEPARTMENT, "seeded1"),
-        (selectors.NEWEST_OF_AUTOMATION, "seeded1.report"),
-        (selectors.NEWEST_IN_STATE, ""),
+    places = [
+        ({"of": "department"}, {"of": "rare"}),
+        ({"of": "department"}, {"of": "seeded1"}),
+        ({"of": "automation"}, {"of": "seeded1.report"}),
+        ({"of": ""}, {}),
     ]
     states = [["timed_out"], ["running"], ["failed"], list(RunState)]
-    for (statement, of), wanted, before in product(
-        statements, states, [selectors.LAST_ID, NOWHERE]
+    bounds = [(run_selectors.LAST_ID, run_selectors.FIRST_ID), (NOWHERE, run_selectors.FIRST_ID)]
+    bounds += [(run_selectors.LAST_ID, NOWHERE)]
+    for (shape, of), wanted, (before, after), upward in product(
+        places, states, bounds, [False, True]
     ):
-        read = pages(statement, states=wanted, of=of, before=before, limit=50)
-        assert read < 2 * FEW, (read, of, wanted, before)
+        text = run_selectors.statement(**shape, word="", by_state=True, dated=False, upward=upward)
+        values = {"states": wanted, "before": before, "after": after, "limit": 50}
+        read = pages(text, **of, **values)
+        assert read < 2 * FEW, (read, of, wanted, before, after, upward)
     assert pages(waits.OPEN_RUNS, state="paused", before=waits.LAST_ID, limit=500) < FEW
-    found = selectors.runs(department="seeded1", limit=200)
+
+
+def test_list__of_runs_by_word_reads_a_page(many_runs):
+    sql.count("UPDATE engine_run SET error_code = 'odd' WHERE department = 'rare'")
+    sql.count("UPDATE engine_run SET correlation_id = 'c' || id::text")
+    one = Run.objects.filter(department="rare").first()
+    for word, value in (("error_code", "odd"), ("correlation_id", f"c{one.pk}")):
+        text = run_selectors.statement(of="", word=word, by_state=False, dated=False, upward=False)
+        values = {"states": list(RunState), "word": value, "error_code": None, "limit": 50}
+        ends = {"before": run_selectors.LAST_ID, "after": run_selectors.FIRST_ID}
+        assert pages(text, **values, **ends) < FEW, word
+
+
+def test_list__of_runs_is_the_newest_of_all_states(many_runs):
+    of = run_selectors.Wanted(department="seeded1")
+    found = run_selectors.runs(wanted=of, limit=200)
     newest = Run.objects.filter(department="seeded1").order_by("-id")[:200]
     assert [run.pk for run in found] == [run.pk for run in newest]
     assert {run.state for run in found} > {"succeeded"}
-    after = selectors.runs(automation="seeded1.report", limit=50, before=found[99].pk)
-    assert [run.pk for run in after] == [run.pk for run in found[100:150]]
-    assert selectors.runs(automation="seeded1.report", department="rare", limit=5) == []
+    older = run_selectors.runs(
+        wanted=run_selectors.Wanted(automation="seeded1.report"), limit=50, before=found[99].pk
+    )
+    assert [run.pk for run in older] == [run.pk for run in found[100:150]]
+    newer = run_selectors.runs(wanted=of, limit=50, after=found[99].pk)
+    assert [run.pk for run in newer] == [run.pk for run in found[49:99]]
+    neither = run_selectors.Wanted(automation="seeded1.report", department="rare")
+    assert run_selectors.runs(wanted=neither, limit=5) == []
 
 
 def test_steps__of_a_run_are_found_without_those_of_all_others(many_runs):

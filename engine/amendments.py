@@ -1,0 +1,42 @@
+"""Change a run on its way: its tags, priority, deadline. Nothing else of it ever changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine import sql
+from engine.errors import NotFoundError, StateConflictError
+from engine.models import Run
+from engine.transitions import amend as moves
+from engine.transitions import runs as run_moves
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
+    """Change `tags`, `priority` or `deadline_at` (None: no deadline); the rest stays as it is.
+
+    Steps that wait go by the new priority at once; what is sent already keeps its place. Raises
+    NotFoundError, or StateConflictError when the run has ended or is ending.
+    """
+
+    def move() -> None:
+        if "priority" in changes:
+            moves.prioritise(run_id=run_id, priority=changes["priority"])
+        if not moves.amend(run_id=run_id, changes=changes):
+            raise _refused(run_id)
+        told = {
+            name: value.isoformat() if hasattr(value, "isoformat") else value
+            for name, value in changes.items()
+        }
+        run_moves.note(run_id=run_id, kind="run.amended", actor=actor, **told)
+
+    sql.patiently(move)
+
+
+def _refused(run_id: UUID) -> NotFoundError | StateConflictError:
+    actual = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
+    if actual is None:
+        return NotFoundError(f"There is no run {run_id}")
+    return StateConflictError("The run", wanted="change it", actual=actual)

@@ -1,0 +1,135 @@
+"""Which runs there are: filtered, newest first, page by page. A page costs a page (README)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from engine import sql
+from engine.models import Run
+from engine.states import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Below and above every id.
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
+#: Ids begin with the moment at which the submitting process made them; rows have the database's
+#: time. The two clocks are not further apart than this.
+CLOCKS_APART = timedelta(hours=1)
+#: A year inside what Python can show, so that an hour may be added.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Bits of an id (UUIDv7) behind its milliseconds.
+_RANDOM_BITS = 80
+
+_DATED = "AND created_at >= %(created_after)s AND created_at < %(created_before)s"
+_ALL = """
+SELECT id FROM engine_run WHERE id < %(before)s AND id > %(after)s {dated}
+ORDER BY id {way} LIMIT %(limit)s
+"""
+# A page out of each state's, along an index that names the state: also where the wanted state is
+# rare among a million others, or a department has had no run for a year, a page costs a page. State
+# and id are compared and ordered as a pair: PostgreSQL would else go along the ids and filter.
+_BY_STATE = """
+SELECT r.id FROM unnest(%(states)s::text[]) AS wanted(state) CROSS JOIN LATERAL (
+    SELECT id FROM engine_run
+    WHERE {of} (state, id) < (wanted.state, %(before)s) AND (state, id) > (wanted.state, %(after)s)
+        {dated}
+    ORDER BY state {way}, id {way} LIMIT %(limit)s) r
+ORDER BY r.id {way} LIMIT %(limit)s
+"""
+# Along the index of the word, which leaves out the rows without one.
+_BY_WORD = """
+SELECT id FROM engine_run
+WHERE {word} = %(word)s AND {word} <> '' AND id < %(before)s AND id > %(after)s {dated} AND {of}
+    state = ANY(%(states)s::text[]) AND error_code = COALESCE(%(error_code)s, error_code)
+ORDER BY id {way} LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which runs; None is any. Moments have a time zone; `created_before` is exclusive."""
+
+    state: str | None = None
+    department: str | None = None
+    automation: str | None = None
+    correlation_id: str | None = None
+    error_code: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+ANY = Wanted()
+
+
+def runs(
+    *, limit: int, wanted: Wanted = ANY, before: UUID | None = None, after: UUID | None = None
+) -> list[Run]:
+    """Return a page of runs, newest first, with their versions.
+
+    before: the last id of the page before this one. after: the first id of the page behind it.
+    """
+    ids = _ids(wanted, limit=limit, before=before, after=after)
+    found = Run.objects.filter(pk__in=ids)
+    return list(found.select_related("version").order_by("-id"))
+
+
+def count(*, wanted: Wanted, at_most: int) -> int:
+    """Count the runs, and give up at `at_most`."""
+    return len(_ids(wanted, limit=at_most, before=None, after=None))
+
+
+@lru_cache(maxsize=64)
+def statement(*, of: str, word: str, by_state: bool, dated: bool, upward: bool) -> str:
+    """Return the query along the index that fits: `word` before `of` before the state."""
+    text = _BY_WORD if word else _BY_STATE if of or by_state else _ALL
+    return text.format(
+        of=f"{of} = %(of)s AND" if of else "",
+        word=word,
+        dated=_DATED if dated else "",
+        way="ASC" if upward else "DESC",
+    )
+
+
+def _ids(wanted: Wanted, *, limit: int, before: UUID | None, after: UUID | None) -> Sequence[UUID]:
+    if (
+        wanted.automation
+        and wanted.department
+        and wanted.automation.partition(".")[0] != wanted.department
+    ):
+        return []  # an automation is of the department it is named after
+    word = "correlation_id" if wanted.correlation_id else "error_code" if wanted.error_code else ""
+    text = statement(
+        of="automation" if wanted.automation else "department" if wanted.department else "",
+        word=word,
+        by_state=wanted.state is not None,
+        dated=wanted.created_after is not None or wanted.created_before is not None,
+        upward=after is not None,
+    )
+    values: dict[str, Any] = {
+        "states": sql.array([wanted.state] if wanted.state else RunState),
+        "of": wanted.automation or wanted.department,
+        "word": getattr(wanted, word) if word else None,
+        "error_code": wanted.error_code,
+        "before": before or LAST_ID,
+        "after": after or FIRST_ID,
+        "created_after": wanted.created_after or EARLIEST,
+        "created_before": wanted.created_before or LATEST,
+        "limit": limit,
+    }
+    if wanted.created_before is not None:
+        values["before"] = min(values["before"], _id_at(wanted.created_before + CLOCKS_APART))
+    if wanted.created_after is not None:
+        values["after"] = max(values["after"], _id_at(wanted.created_after - CLOCKS_APART))
+    return [row.id for row in sql.rows(text, values)]
+
+
+def _id_at(moment: datetime) -> UUID:
+    """Return an id below all that are made from this moment on."""
+    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
+    return UUID(int=max(milliseconds, 0) << _RANDOM_BITS)

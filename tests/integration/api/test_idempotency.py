@@ -1,0 +1,128 @@
+"""`Idempotency-Key`: what was asked for once is done once."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connections
+from django.db.models import F
+
+from engine import selectors
+from engine.api import idempotency
+from engine.models import IdempotentAnswer, Run
+from tests.catalog.lab import _dsn
+from tests.integration.faces import ApiClient, token, work
+
+SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
+OTHER = {"automation": "lab.squares", "input": {"count": 3}}
+
+
+def start(api, body=SQUARES, *, key="k-1"):
+    return api.post(
+        "/runs", body, content_type="application/json", headers={"idempotency-key": key}
+    )
+
+
+def test_start__again_under_its_key_is_answered_alike_and_does_nothing(api, line):
+    first = start(api)
+    work(line)
+    again = start(api)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json(), "as it was answered, though the run has ended since"
+    assert again["Location"] == first["Location"]
+    assert again["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first
+    assert Run.objects.count() == 1
+
+
+def test_start__is_the_same_request_however_it_is_written(api, line):
+    first = start(api)
+    written = json.dumps(
+        {"priority": 0, "input": {"count": 2}, "automation": "lab.squares"}, indent=3
+    )
+    assert start(api, written).json() == first.json()
+
+
+def test_start__of_something_else_under_a_used_key_is_422(api, line):
+    start(api)
+    refused = start(api, OTHER)
+    assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+    assert Run.objects.count() == 1
+
+
+def test_start__under_a_key_that_is_being_answered_is_409(api, line):
+    name = json.dumps({"subject": "tester", "call": "POST /runs", "key": "k-1"})
+    with psycopg.connect(_dsn()) as other:
+        other.execute(idempotency.LOCK, {"room": idempotency.ROOM, "name": name})
+        refused = start(api)
+    assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_key_in_use")
+    assert refused["Retry-After"] == "1"
+    assert not Run.objects.exists()
+    assert start(api).status_code == 201
+
+
+def test_start__by_many_at_once_under_one_key_starts_one_run(line):
+    def ask(_):
+        try:
+            return start(ApiClient()).status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(ask, range(24)))
+    assert found <= {201, 409}
+    assert Run.objects.count() == 1
+
+
+def test_start__that_fails_half_way_leaves_its_key_free_and_nothing_behind(api, line, monkeypatch):
+    def fail(*, run_id):
+        raise RuntimeError(run_id)
+
+    monkeypatch.setattr(selectors, "run", fail)
+    assert start(api).status_code == 500
+    assert not Run.objects.exists()
+    assert not line.messages, "nobody is told of a run that was never stored"
+    monkeypatch.undo()
+    assert start(api).status_code == 201
+
+
+def test_start__that_was_refused_leaves_its_key_free(api, line):
+    assert start(api, {"automation": "lab.squares", "input": {"count": -1}}).status_code == 400
+    assert start(api).status_code == 201
+
+
+def test_key__is_its_callers_own(api, line):
+    mine = start(api).json()["id"]
+    other = ApiClient()
+    other.bearer = token("runs.*", subject="somebody-else")
+    assert start(other).json()["id"] != mine
+
+
+@pytest.mark.parametrize("key", ["", "two words", "ä", "k" * 256, "k\x01"])
+def test_key__that_is_none_is_refused(api, line, key):
+    refused = start(api, key=key)
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["pointer"] == "Idempotency-Key"
+    assert not Run.objects.exists()
+
+
+def test_key__is_forgotten_after_its_time(api, line):
+    start(api)
+    IdempotentAnswer.objects.update(expires_at=F("expires_at") - timedelta(hours=25))
+    start(api, key="k-2")
+    assert list(IdempotentAnswer.objects.values_list("key", flat=True)) == ["k-2"]
+    assert start(api, OTHER).status_code == 201
+
+
+def test_start__as_a_form_is_the_same_request_when_its_file_is_the_same(api, line):
+    def send(content):
+        file = SimpleUploadedFile("ledger.csv", content, "text/csv")
+        form = {"automation": "finance.cashflow_report", "ledger": file}
+        return api.post("/runs", form, headers={"idempotency-key": "k-1"})
+
+    first, again, other = send(b"one"), send(b"one"), send(b"two")
+    assert (first.status_code, again.status_code, other.status_code) == (201, 201, 422)
+    assert again.json() == first.json()
