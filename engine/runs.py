@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import structlog
 import uuid_utils.compat as uuids
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from pydantic import ValidationError
 
 from engine import definitions, lanes, publishing, registry, sql
 from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
-from engine.models import AutomationVersion, Run
+from engine.models import Run
 from engine.states import RunState
 from engine.transitions import dispatch
 from engine.transitions import runs as moves
@@ -100,14 +99,15 @@ def submit(
         "created_by": created_by,
         "deadline_at": deadline_at,
     }
-    try:
-        ready = moves.submit(values=values | _plan(declared))
-    except psycopg.errors.ForeignKeyViolation:
+    ready = moves.submit(values=values | _plan(declared))
+    if ready is None:
+        existing = _of_key(declared.name, dedupe_key)
+        if existing is not None:
+            return Submitted(existing.id, created=False)
         _forget_versions()
         ready = moves.submit(values=values | _plan(declared))
     if ready is None:
-        existing = Run.objects.only("id").get(automation=declared.name, dedupe_key=dedupe_key)
-        return Submitted(existing.id, created=False)
+        raise StateConflictError("The version", wanted="start it", actual="being replaced")
     # At once, unless the caller's transaction is open: a message that is faster than the commit
     # finds nothing to claim.
     transaction.on_commit(lambda: publishing.publish(ready))
@@ -240,7 +240,10 @@ def _state(run_id: UUID) -> str:
 def _plan(declared: AutomationDeclaration) -> dict[str, Any]:
     """Return the static plan as the arrays that `SUBMIT` unnests, and the version it is of."""
     plan, roots = _static_plan(_version(declared), declared.department)
-    return plan | {"backed_up": sql.array(publishing.backed_up(roots))}
+    return plan | {
+        "checksum": declared.checksum,
+        "backed_up": sql.array(publishing.backed_up(roots)),
+    }
 
 
 @lru_cache(maxsize=definitions.KEPT_GRAPHS)
@@ -262,14 +265,15 @@ def _static_plan(version: int, department: str) -> tuple[dict[str, Any], set[str
     return plan, roots
 
 
+def _of_key(automation: str, dedupe_key: str | None) -> Run | None:
+    if not dedupe_key:
+        return None
+    return Run.objects.only("id").filter(automation=automation, dedupe_key=dedupe_key).first()
+
+
 def _version(declared: AutomationDeclaration) -> int:
     """Return the id of the stored version of this code, remembered per process."""
     key = (settings.DATABASES["default"]["NAME"], declared.name, declared.checksum)
-    if connection.in_atomic_block and key in _versions:
-        # The foreign key is checked when the caller's transaction commits: too late to try again.
-        stored = AutomationVersion.objects.filter(pk=_versions[key], checksum=declared.checksum)
-        if not stored.exists():
-            _forget_versions()
     if key not in _versions:
         # Also before the first `sync_catalog`: a run in a department without a lane would wait
         # for a dispatcher that never looks there.

@@ -54,7 +54,11 @@ class Run(models.Model):
     department = models.CharField(max_length=63)
     # No index: nobody asks for the runs of a version, and each run would pay for it three times.
     version = models.ForeignKey(
-        AutomationVersion, on_delete=models.PROTECT, related_name="runs", db_index=False
+        AutomationVersion,
+        on_delete=models.PROTECT,
+        related_name="runs",
+        db_index=False,
+        db_constraint=False,
     )
     state = models.CharField(max_length=12, choices=_choices(RunState))
     #: Where `cancelling` ends: cancelled, failed or timed_out.

@@ -12,17 +12,21 @@ from engine.transitions.effects import DOUBT
 if TYPE_CHECKING:
     from uuid import UUID
 
-# Run, plan, event: one statement, so that accepted = planned = durable. Rows come with sinks
-# first: ids fall along the graph (see StepRun). Roots that are not `queued` are not published: the
-# dispatcher sends them, on credit or when the backlog of their queue has come that far.
+# Run, plan, event: one statement, so that accepted = planned = durable. The version is looked up:
+# the number this process remembers may be another's, or nobody's, in a database that was restored
+# under it. Rows come with sinks first: ids fall along the graph (see StepRun). Roots that are not
+# `queued` are not published: the dispatcher sends them, on credit or when the backlog of their
+# queue has come that far.
 SUBMIT = f"""
 WITH run AS (
     INSERT INTO engine_run (id, automation, department, version_id, state, ending, pending,
         generation, input, error_code, error_message, dedupe_key, correlation_id, priority, tags,
         trigger, created_by, deadline_at, created_at)
-    VALUES (%(id)s, %(automation)s, %(department)s, %(version)s, 'pending', '', %(sinks)s,
+    SELECT %(id)s, v.automation, %(department)s, v.id, 'pending', '', %(sinks)s,
         1, %(input)s, '', '', %(dedupe_key)s, %(correlation_id)s, %(priority)s, %(tags)s,
-        %(trigger)s, %(created_by)s, %(deadline_at)s, clock_timestamp())
+        %(trigger)s, %(created_by)s, %(deadline_at)s::timestamptz, clock_timestamp()
+    FROM engine_automationversion v
+    WHERE v.id = %(version)s AND v.automation = %(automation)s AND v.checksum = %(checksum)s
     ON CONFLICT (automation, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
     RETURNING id, department AS lane),
 steps AS (
@@ -125,7 +129,7 @@ VALUES (%(run)s, NULL, %(kind)s, NULL, %(actor)s, %(data)s, clock_timestamp())
 
 
 def submit(*, values: dict[str, Any]) -> list[ReadyStep] | None:
-    """Insert a run with its whole static plan; None when the business key exists already."""
+    """Insert a run with its whole static plan; None when it has no version, or its key a run."""
     found = sql.rows(SUBMIT, values)
     if not found:
         return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
+import pytest
 from django.db import connection, transaction
 
 from engine import publishing, runs
-from engine.models import Run, StepRun
+from engine.models import AutomationVersion, Run, StepRun
 
 
 def test_submit__inside_a_transaction_tells_workers_after_its_commit(line):
@@ -27,15 +29,30 @@ def test_submit__inside_a_transaction_that_is_rolled_back_tells_nobody(line):
     assert not Run.objects.exists()
 
 
-def test_submit__inside_a_transaction_survives_a_database_restored_under_the_process(line):
+@pytest.mark.parametrize("inside", [False, True])
+def test_submit__survives_a_database_restored_under_the_process(line, inside):
     runs.submit(automation="lab.squares", input={"count": 1}, trigger="api")
     line.messages.clear()
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE engine_automationversion CASCADE")
-    with transaction.atomic():
+        cursor.execute("TRUNCATE engine_automationversion, engine_run, engine_steprun CASCADE")
+    with transaction.atomic() if inside else nullcontext():
         found = runs.submit(automation="lab.squares", input={"count": 1}, trigger="api")
     line.deliver()
     assert Run.objects.get(pk=found.run_id).state == "succeeded"
+
+
+def test_submit__never_takes_the_version_of_something_else(line):
+    runs.submit(automation="lab.squares", input={"count": 1}, trigger="api")
+    line.messages.clear()
+    # As in a backup of another day: the number is there, and stands for other content.
+    taken = AutomationVersion.objects.get(automation="lab.squares")
+    AutomationVersion.objects.filter(pk=taken.pk).update(checksum="another", automation="lab.old")
+    found = runs.submit(automation="lab.squares", input={"count": 1}, trigger="api", dedupe_key="k")
+    run = Run.objects.select_related("version").get(pk=found.run_id)
+    assert (run.version.automation, run.version.pk) == ("lab.squares", run.version_id)
+    assert run.version_id != taken.pk
+    again = runs.submit(automation="lab.squares", input={"count": 1}, trigger="api", dedupe_key="k")
+    assert (again.run_id, again.created) == (found.run_id, False)
 
 
 def test_submit__outside_a_transaction_tells_at_once(line, monkeypatch):
