@@ -26,6 +26,9 @@ def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
             moves.prioritise(run_id=run_id, priority=changes["priority"])
         if not moves.amend(run_id=run_id, changes=changes):
             raise _refused(run_id)
+        if "priority" in changes:
+            # A map that was expanding meanwhile has read the old one; the run is held now.
+            moves.prioritise(run_id=run_id, priority=changes["priority"])
         told = {
             name: value.isoformat() if hasattr(value, "isoformat") else value
             for name, value in changes.items()

@@ -32,6 +32,12 @@ def store(
 ) -> ArtifactRef:
     """Keep an uploaded file: content and a row that belongs to no run yet."""
     ref = put(name=name, content=content, media_type=media_type)
+    record(ref, created_by=created_by)
+    return ref
+
+
+def record(ref: ArtifactRef, *, created_by: str) -> None:
+    """Write the row of an uploaded file whose content is in the store."""
     Artifact.objects.create(
         id=uuids.uuid7(),
         name=ref.name,
@@ -41,7 +47,6 @@ def store(
         created_by=created_by,
         created_at=timezone.now(),
     )
-    return ref
 
 
 def put(*, name: str, content: bytes | BinaryIO, media_type: str) -> ArtifactRef:

@@ -49,6 +49,11 @@ def retry_run(*, run_id: UUID, actor: str) -> int:
             actual = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
             if actual is None:
                 raise NotFoundError(f"There is no run {run_id}")
+            given_up = moves.given_up(run_id=run_id)
+            if given_up is not None:
+                raise StateConflictError(
+                    f"Step {given_up} of the run", wanted="retry it", actual="given up"
+                )
             raise StateConflictError(
                 "The run", wanted="retry it: none of its steps is dead", actual=actual
             )

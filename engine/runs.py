@@ -278,7 +278,10 @@ def _version(declared: AutomationDeclaration) -> int:
         # Also before the first `sync_catalog`: a run in a department without a lane would wait
         # for a dispatcher that never looks there.
         lanes.declare(slug=declared.department, queue=declared.department)
-        _versions[key] = definitions.ensure_version(declared).pk
+        found: int = definitions.ensure_version(declared).pk
+        # Not before it is there for good: the caller's transaction may be rolled back.
+        transaction.on_commit(lambda: _versions.__setitem__(key, found))
+        return found
     return _versions[key]
 
 

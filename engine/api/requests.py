@@ -20,7 +20,7 @@ MAX_LIMIT = 200
 BIGINT_MAX = 2**63 - 1
 
 #: A short text PostgreSQL can hold.
-Word = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 #: A moment that every clock can show.
 Moment = Annotated[
     AwareDatetime,

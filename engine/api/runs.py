@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine import amendments, dead_letters, run_selectors, runs, selectors, why
+from engine import amendments, artifacts, dead_letters, run_selectors, runs, selectors, why
 from engine.api import idempotency, principal, requests, uploads
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, address, page
 from engine.api.parsers import StrictJSONParser
@@ -36,6 +36,7 @@ from engine.states import RunState
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
+    from engine.contracts import ArtifactRef
     from engine.models import Run
 
 READ = {"GET": "runs.read"}
@@ -142,21 +143,28 @@ class RunsView(APIView):
     def post(self, request: Request) -> Response:
         """Start a run."""
         requests.query(request, requests.Nothing)
-        subject = principal.of(request).subject
         wanted, files = uploads.read(request, RunRequest)
-        given = {**wanted.input, **uploads.store(files, wanted, created_by=subject)}
-        asked = wanted.model_dump(mode="json") | {"input": given}
+        refs = uploads.put(files, wanted)
+        asked = wanted.model_dump(mode="json") | {
+            "deadline_at": wanted.deadline_at and wanted.deadline_at.timestamp(),
+            "files": {name: ref.sha256 for name, ref in refs.items()},
+        }
         return idempotency.once(
-            request, asked=asked, act=lambda: self._start(request, wanted, given)
+            request, asked=asked, act=lambda: self._start(request, wanted, refs)
         )
 
     @staticmethod
-    def _start(request: Request, wanted: RunRequest, given: dict[str, Any]) -> Response:
+    def _start(request: Request, wanted: RunRequest, refs: dict[str, ArtifactRef]) -> Response:
+        wanted.require_ahead()
+        subject = principal.of(request).subject
+        for ref in refs.values():
+            artifacts.record(ref, created_by=subject)
+        given = wanted.input | {name: ref.model_dump(mode="json") for name, ref in refs.items()}
         submitted = runs.submit(
             automation=wanted.automation,
             input=given,
             trigger="api",
-            created_by=principal.of(request).subject,
+            created_by=subject,
             dedupe_key=wanted.dedupe_key,
             correlation_id=wanted.correlation_id or requests.request_id(request),
             priority=wanted.priority,

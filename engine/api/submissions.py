@@ -9,7 +9,8 @@ from django.utils import timezone
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from engine import runs
-from engine.api.requests import Strict, Word
+from engine.api.problems import RequestInvalid
+from engine.api.requests import Moment, Strict, Word
 
 MAX_TAGS = 50
 #: Further ahead than this a deadline is a mistake; at the calendar's ends no clock can show it.
@@ -44,18 +45,46 @@ class RunRequest(Strict):
     correlation_id: Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")] = ""
     priority: Priority = Field(default=0, description="Higher goes first")
     tags: Tags = []
-    deadline_at: Deadline | None = Field(
-        default=None, description="With its offset; the run is ended when this has passed"
+    # Whether it lies ahead is judged when the run is started: a request that is sent again under
+    # its key is answered as it was, however late it is.
+    deadline_at: Moment | None = Field(
+        default=None, description="With its offset, ahead; the run is ended when this has passed"
     )
+
+    def require_ahead(self) -> None:
+        """Refuse a deadline that is not one."""
+        if self.deadline_at is None:
+            return
+        try:
+            _ahead(self.deadline_at)
+        except ValueError as exc:
+            reason = str(exc)
+            pointer = "/deadline_at"
+            raise RequestInvalid(f"Field {pointer}: {reason}", [(pointer, reason)]) from None
+
+
+def _unchanged(schema: dict[str, Any]) -> None:
+    """Name no default: what is left out stays as it is."""
+    schema.pop("default", None)
 
 
 class RunChange(Strict):
     """What may be changed of a run that has not ended; what is left out stays as it is."""
 
-    priority: Priority = Field(default=0, description="Higher goes first; steps that wait move")
-    tags: Tags = Field(default=[], description="All of them: these replace the run's")
+    priority: Priority = Field(
+        default=0,
+        description="Higher goes first; steps that wait move",
+        json_schema_extra=_unchanged,
+    )
+    tags: Tags = Field(
+        default=[],
+        description="All of them: these replace the run's",
+        json_schema_extra=_unchanged,
+    )
     deadline_at: Deadline | None = Field(
-        default=None, description="With its offset; null takes the deadline away"
+        default=None,
+        description="With its offset; null takes the deadline away",
+        json_schema_extra=_unchanged,
     )
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from engine.api.submissions import RunRequest
+    from engine.contracts import ArtifactRef
 
 Model = TypeVar("Model", bound="BaseModel")
 
@@ -102,10 +103,8 @@ def _json(name: str, text: str) -> Any:
         raise RequestInvalid(f"Field /{name}: {reason}", [(f"/{name}", reason)]) from None
 
 
-def store(
-    files: dict[str, UploadedFile[Any]], wanted: RunRequest, *, created_by: str
-) -> dict[str, Any]:
-    """Store the files and return references by input field.
+def put(files: dict[str, UploadedFile[Any]], wanted: RunRequest) -> dict[str, ArtifactRef]:
+    """Put the files into the store and return references by input field; no row names them yet.
 
     Names, and the rest of the input as far as it can be judged without the files, come first:
     nothing is stored for a request that cannot be accepted.
@@ -130,11 +129,10 @@ def store(
         declared=declared, given={**wanted.input, **dict.fromkeys(files, placeholder)}
     )
     return {
-        name: artifacts.store(
+        name: artifacts.put(
             name=(file.name or name).replace("\x00", ""),
             content=file.file,  # type: ignore[arg-type] # Django types it loosely
             media_type=(file.content_type or "application/octet-stream")[:100],
-            created_by=created_by,
-        ).model_dump(mode="json")
+        )
         for name, file in files.items()
     }

@@ -83,7 +83,7 @@ class Run(models.Model):
     class Meta:
         indexes = [
             # GET /runs and the admin's list: newest first, keyset by id (UUIDv7), each combination
-            # of filters (engine.selectors goes through the states where none is asked for).
+            # of filters (engine.run_selectors goes through the states where none is asked for).
             models.Index(fields=["state", "id"], name="run_by_state"),
             models.Index(fields=["department", "state", "id"], name="run_by_department_state"),
             models.Index(fields=["automation", "state", "id"], name="run_by_automation_state"),

@@ -9,12 +9,13 @@ from engine import sql
 if TYPE_CHECKING:
     from uuid import UUID
 
-# The steps come first, by descending id: the order in which everybody locks (README, "Locks").
+# The steps come first, by descending id: the order in which everybody locks (README, "Locks"). Dead
+# and cancelled ones too: a retry may bring them back.
 STEPS = """
 WITH mine AS (
     SELECT s.id FROM engine_steprun s
     WHERE s.run_id = %(run)s AND s.priority <> %(priority)s
-      AND s.state NOT IN ('succeeded', 'failed', 'dead', 'cancelled', 'skipped')
+      AND s.state NOT IN ('succeeded', 'failed', 'skipped')
     ORDER BY s.id DESC FOR NO KEY UPDATE)
 UPDATE engine_steprun s SET priority = %(priority)s FROM mine WHERE s.id = mine.id
 """
@@ -27,7 +28,7 @@ WHERE id = %(run)s AND state IN ('pending', 'running', 'paused', 'blocked')
 
 
 def prioritise(*, run_id: UUID, priority: int) -> None:
-    """Move the open steps of a run in their lines; call it in a transaction, before `amend`."""
+    """Move the steps of a run in their lines; call it in a transaction, before `amend`."""
     sql.count(STEPS, {"run": run_id, "priority": priority})
 
 

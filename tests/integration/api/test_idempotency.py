@@ -1,8 +1,9 @@
 """`Idempotency-Key`: what was asked for once is done once."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 import pytest
@@ -10,9 +11,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.db.models import F
 
-from engine import selectors
-from engine.api import idempotency
-from engine.models import IdempotentAnswer, Run
+from departments.models import Automation
+from engine import definitions, runs, selectors, sql
+from engine.api import idempotency, submissions
+from engine.models import Artifact, AutomationVersion, IdempotentAnswer, Run
 from tests.catalog.lab import _dsn
 from tests.integration.faces import ApiClient, token, work
 
@@ -118,11 +120,62 @@ def test_key__is_forgotten_after_its_time(api, line):
 
 
 def test_start__as_a_form_is_the_same_request_when_its_file_is_the_same(api, line):
-    def send(content):
-        file = SimpleUploadedFile("ledger.csv", content, "text/csv")
+    def send(content, name="ledger.csv"):
+        file = SimpleUploadedFile(name, content, "text/csv")
         form = {"automation": "finance.cashflow_report", "ledger": file}
         return api.post("/runs", form, headers={"idempotency-key": "k-1"})
 
-    first, again, other = send(b"one"), send(b"one"), send(b"two")
-    assert (first.status_code, again.status_code, other.status_code) == (201, 201, 422)
-    assert again.json() == first.json()
+    first, again, renamed, other = (
+        send(b"one"), send(b"one"), send(b"one", "again.csv"), send(b"two")
+    )  # fmt: skip
+    assert [one.status_code for one in (first, again, renamed, other)] == [201, 201, 201, 422]
+    assert again.json() == renamed.json() == first.json()
+    assert Artifact.objects.count() == 1, "a replay keeps no file"
+
+
+def test_start__again_after_its_deadline_is_answered_alike(api, line, monkeypatch):
+    deadline = datetime.now(UTC) + timedelta(hours=1)
+    first = start(api, {**SQUARES, "deadline_at": deadline.isoformat()})
+    elsewhere = deadline.astimezone(timezone(timedelta(hours=5)))
+    monkeypatch.setattr(submissions.timezone, "now", lambda: deadline + timedelta(hours=1))
+    again = start(api, {**SQUARES, "deadline_at": elsewhere.isoformat()})
+    assert (again.status_code, again.json()) == (201, first.json())
+    late = start(api, {**SQUARES, "deadline_at": deadline.isoformat()}, key="k-2")
+    assert (late.status_code, late.json()["errors"][0]["pointer"]) == (400, "/deadline_at")
+
+
+def test_start__rolled_back_remembers_no_version_that_is_not_there(api, line, monkeypatch):
+    Automation.objects.all().delete()
+    AutomationVersion.objects.all().delete()
+    runs._forget_versions()
+
+    def fail(_version):
+        raise RuntimeError
+
+    monkeypatch.setattr(definitions, "graph", fail)
+    assert start(api).status_code == 500
+    monkeypatch.undo()
+    assert start(api, key="k-2").status_code == 201
+    assert api.send("/runs", SQUARES).status_code == 201
+
+
+def test_sweep__past_keys_that_are_used_again_waits_for_nobody(line, monkeypatch):
+    for number in range(12):
+        start(ApiClient(), key=f"k-{number:02}")
+    IdempotentAnswer.objects.update(expires_at=F("expires_at") - timedelta(hours=25))
+    count, both = sql.count, threading.Barrier(2)
+
+    def meet(statement, parameters=None):
+        if statement == idempotency.SWEEP:
+            both.wait(10)  # each has its own row by now
+        return count(statement, parameters)
+
+    def ask(key):
+        try:
+            return start(ApiClient(), key=key).status_code
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(sql, "count", meet)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(ask, ["k-11", "k-00"])) == [201, 201]

@@ -1,15 +1,17 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection, connections
 
-from engine import selectors
+from engine import selectors, sql
 from engine.models import Artifact, Run, StepRun
 from tests.catalog.lab import _dsn
+from tests.eventually import eventually
 from tests.integration.faces import work
 
 SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
@@ -271,6 +273,10 @@ def test_list__counts_as_far_as_that_is_cheap(api, line, monkeypatch):
         "created_after=2026-11-24T10:00:00",
         "created_before=0001-01-01T00:00:00Z",
         "correlation_id=%00",
+        "correlation_id=",
+        "error_code=",
+        "department=",
+        "automation=",
         "count=perhaps",
         "limit=" + "9" * 5000,
     ],
@@ -421,6 +427,16 @@ def test_retry__of_a_run_without_a_dead_step_is_409(api, line, run):
     assert "none of its steps is dead" in refused.json()["detail"]
 
 
+def test_retry__of_a_run_whose_dead_step_was_given_up_says_so(api, line, tmp_path):
+    body = {"automation": "lab.fragile", "input": {"folder": str(tmp_path)}}
+    run = api.send("/runs", body).json()
+    work(line)
+    letter = api.get("/dead-letters").json()["results"][0]
+    api.post(f"/dead-letters/{letter['id']}/discard")
+    refused = api.post(f"/runs/{run['id']}/retry")
+    assert (refused.status_code, "given up" in refused.json()["detail"]) == (409, True)
+
+
 def change(api, run, body):
     return api.patch(f"/runs/{run['id']}", body, content_type="application/json")
 
@@ -435,6 +451,52 @@ def test_change__of_priority_moves_the_steps_that_wait(api, line, run):
     assert (told["actor"], told["data"]) == ("tester", {"priority": 7, "tags": ["vip"]})
     work(line)
     assert api.get(f"/runs/{run['id']}").json()["state"] == "succeeded"
+
+
+def test_change__of_priority_reaches_steps_that_a_retry_brings_back(api, line, tmp_path):
+    body = {"automation": "lab.fragile", "input": {"folder": str(tmp_path)}}
+    run = api.send("/runs", body).json()
+    work(line)
+    assert change(api, run, {"priority": 50}).json()["state"] == "blocked"
+    (tmp_path / "mended").touch()
+    api.post(f"/runs/{run['id']}/retry")
+    waiting = StepRun.objects.exclude(state="succeeded")
+    assert set(waiting.values_list("priority", flat=True)) == {50}
+
+
+def test_change__of_priority_reaches_the_items_of_a_map_that_expands_meanwhile(api, line, run):
+    item = """
+        INSERT INTO engine_steprun (run_id, key, map_index, kind, lane, queue, state, pending,
+            priority, ready_at, dispatched_at, dispatches, attempt, failures, crashes, worker,
+            cancel_requested, error_code, error_message)
+        SELECT s.run_id, 'item', 0, 'step', s.lane, s.lane, 'ready', 0, r.priority, now(), now(),
+            0, 0, 0, 0, '', false, '', ''
+        FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id LIMIT 1
+    """
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    def ask():
+        try:
+            return change(api, run, {"priority": 9}).status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(_dsn()) as other:
+        # As a planner does it: the run held, its items inserted with the priority it has.
+        other.execute("SELECT 1 FROM engine_run WHERE id = %s FOR SHARE", [run["id"]])
+        other.execute(item)
+        asked = threads.submit(ask)
+        eventually(lambda: sql.rows(waits)[0].count, within=5, what="the change to wait")
+        other.commit()
+        assert asked.result() == 200
+    assert set(StepRun.objects.values_list("priority", flat=True)) == {9}
+
+
+def test_change__is_described_without_defaults_that_would_erase(api, db):
+    schemas = api.get("/openapi.json").json()["components"]["schemas"]
+    found = [schemas[name] for name in schemas if "RunChange" in name]
+    assert found
+    assert not any("default" in field for one in found for field in one["properties"].values())
 
 
 def test_change__of_the_deadline_sets_and_takes_it_away(api, line, run):

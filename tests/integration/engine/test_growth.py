@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from itertools import product
 
+import psycopg
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -80,11 +82,34 @@ def backlogs(db):
 
 
 def pages(statement: str, **values) -> int:
-    """Return how many pages a statement reads."""
-    # Twice: the first one steps over what earlier tests rolled back, and marks it.
-    for _ in range(2):
-        found = sql.rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values)
-    plan = found[0][0][0]["Plan"]
+    """Return how many pages a statement reads, as the processes run it: prepared, generic plan.
+
+    EXPLAIN of the statement itself would plan it for these very values.
+    """
+    names: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    body = re.sub(r"%\((\w+)\)s", place, statement).replace("%%", "%")
+    connection.ensure_connection()
+    with psycopg.ClientCursor(connection.connection) as cursor:
+        cursor.execute(f"PREPARE asked AS {body}")
+        given = [values[name] for name in names]
+        arguments = ", ".join(["%s"] * len(given))
+        try:
+            # Twice: the first one steps over what earlier tests rolled back, and marks it.
+            for _ in range(2):
+                cursor.execute(
+                    "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked"
+                    + (f" ({arguments})" if given else ""),
+                    given,
+                )
+                (plan,) = (row[0][0]["Plan"] for row in cursor.fetchall())
+        finally:
+            cursor.execute("DEALLOCATE asked")
     return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
