@@ -27,7 +27,6 @@ from django.db.models import Q
 from departments import sync
 from engine import runs
 from engine.models import Lease, Run, StepRun
-from orchestration import streams
 from tests.eventually import eventually
 from tests.integration.orchestration.processes import end
 
@@ -213,13 +212,14 @@ def test_drain__an_old_worker_finishes_what_runs_and_gives_the_rest_back(
         submit("lab.patient", folder=str(tmp_path), seconds=1.5)
     busy = StepRun.objects.filter(key="patient", state="running")
     eventually(lambda: busy.count() == 2, within=30, what=old.log)
-    eventually(lambda: streams.depth("lab") == 0, within=10, what="all are fetched")
     old.process.terminate()
     assert old.process.wait(30) == 0
     done = StepRun.objects.filter(key="patient", state="succeeded").count()
     assert 2 <= done < number
     assert not busy.exists()
-    assert streams.depth("lab") >= number - done, "given back, not lost and found again"
+    # In the queue or in line before it; what the worker had in its hands it has given back.
+    rest = StepRun.objects.filter(key="patient").exclude(state="succeeded")
+    assert set(rest.values_list("state", "claim")) <= {("ready", None), ("queued", None)}
     worker(start, "new")
     eventually(all_ended, within=60)
     assert not StepRun.objects.filter(Q(crashes__gt=0) | Q(attempt__gt=1)).exists()
