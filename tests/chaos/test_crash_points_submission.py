@@ -128,6 +128,12 @@ def test_crash_point_04__sending_of_the_dispatcher_times_out_and_the_message_is_
     """What timed out arrives all the same, and is sent again: the second one finds no work."""
     stack.limit(4)
     stack.reaches(stack.submit("lab.writer"), "succeeded")  # the dispatcher has a connection now
+    # Another thread may have the connection: then it times out while it opens one, and sends once.
+    assert any(doubled(stack) for _ in range(4)), "nothing was doubled: it is not about anything"
+
+
+def doubled(stack) -> bool:
+    """Let a sending time out; return whether its message came all the same."""
     stack.pause()
     run_id = stack.submit("lab.writer")
     # It has asked how long the queue is, which it would wait for longer than for the sending.
@@ -142,8 +148,9 @@ def test_crash_point_04__sending_of_the_dispatcher_times_out_and_the_message_is_
         began = stack.started(run_id, "writer")
         bounds.within("4, dispatcher", began - back, table="≤ 2 s", in_all=2.0)
         stack.sound(run_id, effects=1)
-        assert pushes(stack, monitor) >= 2, "nothing was doubled: the test is not about anything"
+        sent = pushes(stack, monitor)
     assert stack.step(run_id, "writer")["attempt"] == 1
+    return sent > 1
 
 
 def pushes(stack, monitor) -> int:
