@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine import sql
-from engine.errors import NotFoundError, StateConflictError
-from engine.models import Run
+from engine import selectors, sql
+from engine.errors import StateConflictError
 from engine.transitions import amend as moves
 from engine.transitions import runs as run_moves
 
@@ -25,7 +24,8 @@ def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
         if "priority" in changes:
             moves.prioritise(run_id=run_id, priority=changes["priority"])
         if not moves.amend(run_id=run_id, changes=changes):
-            raise _refused(run_id)
+            actual = selectors.run(run_id=run_id).state
+            raise StateConflictError("The run", wanted="change it", actual=actual)
         if "priority" in changes:
             # A map that was expanding meanwhile has read the old one; the run is held now.
             moves.prioritise(run_id=run_id, priority=changes["priority"])
@@ -36,10 +36,3 @@ def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
         run_moves.note(run_id=run_id, kind="run.amended", actor=actor, **told)
 
     sql.patiently(move)
-
-
-def _refused(run_id: UUID) -> NotFoundError | StateConflictError:
-    actual = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
-    if actual is None:
-        return NotFoundError(f"There is no run {run_id}")
-    return StateConflictError("The run", wanted="change it", actual=actual)

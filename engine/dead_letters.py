@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 
-from engine import sql
+from engine import selectors, sql
 from engine.errors import NotFoundError, StateConflictError
-from engine.models import DeadLetter, Run
+from engine.models import DeadLetter
 from engine.states import RunState
 from engine.transitions import requeue as moves
 from engine.transitions import runs as run_moves
@@ -46,9 +46,7 @@ def retry_run(*, run_id: UUID, actor: str) -> int:
     def move() -> int:
         letters = moves.lock_letters(run_id=run_id)
         if not letters:
-            actual = Run.objects.filter(pk=run_id).values_list("state", flat=True).first()
-            if actual is None:
-                raise NotFoundError(f"There is no run {run_id}")
+            actual = selectors.run(run_id=run_id).state
             given_up = moves.given_up(run_id=run_id)
             if given_up is not None:
                 raise StateConflictError(
