@@ -32,7 +32,8 @@ class Failpoints:
         """Let the next process of this role that comes by `point` do `action`, once.
 
         action: kill, kill-group (a worker with its children), segv, stop, sleep:SECONDS,
-        lose-answer (of the last statement). where: facts the point must have, e.g. `run_id`.
+        freeze:PID (SIGSTOP for another process), lose-answer (of the last statement).
+        where: facts the point must have, e.g. `run_id`.
         """
         (self.folder / f"{point}.mark").unlink(missing_ok=True)
         order = {"role": role, "action": action, "where": {n: str(v) for n, v in where.items()}}

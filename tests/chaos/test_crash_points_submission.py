@@ -128,7 +128,8 @@ def test_crash_point_04__sending_of_the_dispatcher_times_out_and_the_message_is_
     """What timed out arrives all the same, and is sent again: the second one finds no work."""
     stack.limit(4)
     stack.reaches(stack.submit("lab.writer"), "succeeded")  # the dispatcher has a connection now
-    # Another thread may have the connection: then it times out while it opens one, and sends once.
+    # Another loop may have taken the last open connection in that very moment: then the dispatcher
+    # times out while it opens one, and sends once.
     assert any(doubled(stack) for _ in range(4)), "nothing was doubled: it is not about anything"
 
 
@@ -136,12 +137,15 @@ def doubled(stack) -> bool:
     """Let a sending time out; return whether its message came all the same."""
     stack.pause()
     run_id = stack.submit("lab.writer")
-    # It has asked how long the queue is, which it would wait for longer than for the sending.
-    stack.points.arm("before_dispatch_send", role="manager", action="sleep:1", lane="lab")
+    # It has asked how long the queue is, which it would wait for longer than for the sending, and
+    # Redis stands still before the other loops miss it.
+    server = stack.find("redis")
+    order = {"role": "manager", "action": f"freeze:{server.pid}"}
+    stack.points.arm("before_dispatch_send", lane="lab", **order)
     with stack.redis().monitor() as monitor:
         stack.resume()
         stack.points.fired("before_dispatch_send")
-        with stack.stopped(stack.find("redis")):
+        with stack.stopped(server):  # it stands already; from here on it is let go
             # Not any loop: the others miss Redis as well, and may be the first to.
             eventually(lambda: "dispatcher" in stack.loops_away(), within=5, what="it gave up")
         back = time.time()

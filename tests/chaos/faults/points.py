@@ -78,6 +78,8 @@ def _act(action: str) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     elif word == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif word == "freeze":
+        os.kill(int(value), signal.SIGSTOP)
     elif word == "sleep":
         time.sleep(float(value))
     elif word == "lose-answer":
