@@ -16,7 +16,7 @@ from engine.models import AutomationVersion, DeadLetter, Lane, Run
 from engine.states import RUN_TERMINAL, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
 OPEN_STATES = [state.value for state in RunState if state not in RUN_TERMINAL]
@@ -44,9 +44,13 @@ def queues() -> list[str]:
     return sorted(registry.departments)
 
 
-def departments() -> list[DepartmentStatus]:
-    """Return every department ever declared, by slug, with its lane and its open work."""
-    return _statuses(Department.objects.order_by("slug"))
+def departments(*, only: Sequence[str] | None = None) -> list[DepartmentStatus]:
+    """Return every department ever declared, by slug, with its lane and its open work.
+
+    only: leave out all but these; None leaves out nothing.
+    """
+    rows = Department.objects.order_by("slug")
+    return _statuses(rows if only is None else rows.filter(slug__in=only))
 
 
 def department(*, slug: str) -> DepartmentStatus:
@@ -92,9 +96,16 @@ def _statuses(rows: Iterable[Department]) -> list[DepartmentStatus]:
     ]
 
 
-def automations(*, department: str | None = None) -> list[Automation]:
-    """Return every automation ever declared, by name, each with its current version."""
+def automations(
+    *, department: str | None = None, only: Sequence[str] | None = None
+) -> list[Automation]:
+    """Return every automation ever declared, by name, each with its current version.
+
+    only: leave out those of all departments but these; None leaves out nothing.
+    """
     rows = Automation.objects.select_related("current_version").order_by("name")
+    if only is not None:
+        rows = rows.filter(department_id__in=only)
     return list(rows.filter(department_id=department) if department else rows)
 
 

@@ -85,8 +85,8 @@ def open_content(*, sha256: str) -> BinaryIO:
 
 
 def get(*, artifact_id: UUID) -> Artifact:
-    """Return the row of an artifact."""
-    found = Artifact.objects.filter(pk=artifact_id).first()
+    """Return the row of an artifact, with its run if it is of one."""
+    found = Artifact.objects.select_related("run").filter(pk=artifact_id).first()
     if found is None:
         raise NotFoundError(f"There is no artifact {artifact_id}")
     return found

@@ -8,6 +8,7 @@ from engine.errors import NotFoundError
 from engine.models import DeadLetter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
 
@@ -16,16 +17,22 @@ def dead_letters(
     limit: int,
     state: str | None = None,
     department: str | None = None,
+    departments: Sequence[str] | None = None,
     automation: str | None = None,
     run_id: UUID | None = None,
     before: int | None = None,
 ) -> list[DeadLetter]:
-    """Return dead letters, newest first; `before` is the last id of the page before."""
+    """Return dead letters, newest first; `before` is the last id of the page before.
+
+    departments: leave out those of all others; None leaves out nothing.
+    """
     found = DeadLetter.objects.order_by("-id")
     if state:
         found = found.filter(state=state)
     if department:
         found = found.filter(department=department)
+    if departments is not None:
+        found = found.filter(department__in=departments)
     if automation:
         found = found.filter(automation=automation)
     if run_id:

@@ -26,17 +26,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Bits of an id (UUIDv7) behind its milliseconds.
 _RANDOM_BITS = 80
 
+#: The values of the column that the index begins with.
+_PLACES = "unnest(%(of)s::text[]) AS place(value) CROSS JOIN "
 _DATED = "AND created_at >= %(created_after)s AND created_at < %(created_before)s"
 _ALL = """
 SELECT id FROM engine_run WHERE id < %(before)s AND id > %(after)s {dated}
 ORDER BY id {way} LIMIT %(limit)s
 """
-# A page out of each state's, along an index that names the state: also where the wanted state is
-# rare among a million others, or a department has had no run for a year, a page costs a page. What
-# the index names is compared and ordered as one row: PostgreSQL would else go along another index,
-# which looks cheaper for unknown values, and filter.
+# A page out of each state's, in each of the departments if some are asked for, along an index that
+# names the state: also where the wanted state is rare among a million others, or a department has
+# had no run for a year, a page costs a page. What the index names is compared and ordered as one
+# row: PostgreSQL would else go along another index, which looks cheaper for unknown values, and
+# filter.
 _BY_STATE = """
-SELECT r.id FROM unnest(%(states)s::text[]) AS wanted(state) CROSS JOIN LATERAL (
+SELECT r.id FROM {places}unnest(%(states)s::text[]) AS wanted(state) CROSS JOIN LATERAL (
     SELECT id FROM engine_run
     WHERE ({columns}) < ({values}, %(before)s) AND ({columns}) > ({values}, %(after)s) {dated}
     ORDER BY {order} LIMIT %(limit)s) r
@@ -53,10 +56,14 @@ ORDER BY id {way} LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which runs; None is any. Moments have a time zone; `created_before` is exclusive."""
+    """Which runs; None is any. Moments have a time zone; `created_before` is exclusive.
+
+    departments: whichever else is asked for, only runs of these.
+    """
 
     state: str | None = None
     department: str | None = None
+    departments: Sequence[str] | None = None
     automation: str | None = None
     correlation_id: str | None = None
     error_code: str | None = None
@@ -91,9 +98,10 @@ def statement(*, of: str, word: str, by_state: bool, dated: bool, upward: bool) 
     way = "ASC" if upward else "DESC"
     columns = [of, "state", "id"] if of else ["state", "id"]
     return text.format(
-        of=f"{of} = %(of)s AND" if of else "",
+        of=f"{of} = ANY(%(of)s::text[]) AND" if of else "",
+        places=_PLACES if of else "",
         columns=", ".join(columns),
-        values="%(of)s, wanted.state" if of else "wanted.state",
+        values="place.value, wanted.state" if of else "wanted.state",
         order=", ".join(f"{column} {way}" for column in columns),
         word=word,
         dated=_DATED if dated else "",
@@ -102,15 +110,12 @@ def statement(*, of: str, word: str, by_state: bool, dated: bool, upward: bool) 
 
 
 def _ids(wanted: Wanted, *, limit: int, before: UUID | None, after: UUID | None) -> Sequence[UUID]:
-    if (
-        wanted.automation
-        and wanted.department
-        and wanted.automation.partition(".")[0] != wanted.department
-    ):
-        return []  # an automation is of the department it is named after
+    of, places = _places(wanted)
+    if of and not places:
+        return []
     word = "correlation_id" if wanted.correlation_id else "error_code" if wanted.error_code else ""
     text = statement(
-        of="automation" if wanted.automation else "department" if wanted.department else "",
+        of=of,
         word=word,
         by_state=wanted.state is not None,
         dated=wanted.created_after is not None or wanted.created_before is not None,
@@ -118,7 +123,7 @@ def _ids(wanted: Wanted, *, limit: int, before: UUID | None, after: UUID | None)
     )
     values: dict[str, Any] = {
         "states": sql.array([wanted.state] if wanted.state else RunState),
-        "of": wanted.automation or wanted.department,
+        "of": sql.array(places),
         "word": getattr(wanted, word) if word else None,
         "error_code": wanted.error_code,
         "before": before or LAST_ID,
@@ -132,6 +137,17 @@ def _ids(wanted: Wanted, *, limit: int, before: UUID | None, after: UUID | None)
     if wanted.created_after is not None:
         values["after"] = max(values["after"], _id_at(wanted.created_after - CLOCKS_APART))
     return [row.id for row in sql.rows(text, values)]
+
+
+def _places(wanted: Wanted) -> tuple[str, Sequence[str]]:
+    """Return the column to begin with ("" for none) and the values of it that are asked for."""
+    column = "automation" if wanted.automation else "department"
+    value = wanted.automation or wanted.department
+    if value is None:
+        return ("", ()) if wanted.departments is None else (column, wanted.departments)
+    owner = value.partition(".")[0]  # an automation is of the department it is named after
+    seen = wanted.departments is None or owner in wanted.departments
+    return column, [value] if seen and wanted.department in {None, owner} else []
 
 
 def _id_at(moment: datetime) -> UUID:

@@ -16,7 +16,7 @@ from departments.representations import (
     GraphNode,
     VersionEntry,
 )
-from engine.api import requests
+from engine.api import permissions, requests
 from engine.api.pages import Listing, page
 from engine.api.problems import Problem
 from engine.api.requests import Strict, Word
@@ -42,6 +42,7 @@ class AutomationsView(APIView):
     """The collection of automations."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -53,7 +54,8 @@ class AutomationsView(APIView):
     def get(self, request: Request) -> Response:
         """List automations."""
         wanted = requests.query(request, AutomationsQuery)
-        found = selectors.automations(department=wanted.department)
+        seen = permissions.reach(request, "departments.read").only
+        found = selectors.automations(department=wanted.department, only=seen)
         return page(request, [AutomationEntry.of(row) for row in found])
 
 
@@ -61,6 +63,7 @@ class AutomationView(APIView):
     """One automation."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -72,6 +75,8 @@ class AutomationView(APIView):
         """Show an automation."""
         requests.nothing(request)
         row = selectors.automation(name=requests.name(name, what="automation"))
+        missing = f"There is no automation {name!r}."
+        permissions.require(request, "departments.read", row.department_id, missing=missing)
         graph = Graph.load(row.current_version.graph)
         nodes = [
             GraphNode(key=node.key, step=node.step, mapped=node.mapped, after=node.parents)

@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from departments import selectors, services
 from departments.representations import DepartmentEntry
-from engine.api import principal, requests
+from engine.api import permissions, principal, requests
 from engine.api.pages import Listing, page
 from engine.api.problems import Problem
 
@@ -28,6 +28,7 @@ class DepartmentsView(APIView):
     """The collection of departments."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "departments.read"}
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -38,13 +39,16 @@ class DepartmentsView(APIView):
     def get(self, request: Request) -> Response:
         """List departments."""
         requests.nothing(request)
-        return page(request, [DepartmentEntry.of(found) for found in selectors.departments()])
+        seen = permissions.reach(request, "departments.read").only
+        found = selectors.departments(only=seen)
+        return page(request, [DepartmentEntry.of(status) for status in found])
 
 
 class DepartmentView(APIView):
     """One department."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "departments.read"}
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -55,7 +59,7 @@ class DepartmentView(APIView):
     def get(self, request: Request, slug: str) -> Response:
         """Show a department."""
         requests.nothing(request)
-        found = selectors.department(slug=requests.name(slug, what="department"))
+        found = selectors.department(slug=_required(request, slug, "departments.read"))
         return Response(_shown(found))
 
 
@@ -63,6 +67,7 @@ class PauseView(APIView):
     """Pause a department."""
 
     scopes: ClassVar[dict[str, str]] = {"POST": "departments.write"}
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -74,9 +79,8 @@ class PauseView(APIView):
     def post(self, request: Request, slug: str) -> Response:
         """Pause; pausing twice changes nothing."""
         requests.nothing(request)
-        found = services.pause(
-            slug=requests.name(slug, what="department"), actor=principal.of(request).subject
-        )
+        known = _required(request, slug, "departments.write")
+        found = services.pause(slug=known, actor=principal.of(request).subject)
         return Response(_shown(found))
 
 
@@ -84,6 +88,7 @@ class ResumeView(APIView):
     """Resume a department."""
 
     scopes: ClassVar[dict[str, str]] = {"POST": "departments.write"}
+    by_department = True
 
     @extend_schema(
         tags=["departments"],
@@ -95,10 +100,16 @@ class ResumeView(APIView):
     def post(self, request: Request, slug: str) -> Response:
         """Resume; resuming twice changes nothing."""
         requests.nothing(request)
-        found = services.resume(
-            slug=requests.name(slug, what="department"), actor=principal.of(request).subject
-        )
+        known = _required(request, slug, "departments.write")
+        found = services.resume(slug=known, actor=principal.of(request).subject)
         return Response(_shown(found))
+
+
+def _required(request: Request, text: str, scope: str) -> str:
+    """Return the slug of the path, if the caller holds the scope in that department."""
+    slug = requests.name(text, what="department")
+    permissions.require(request, scope, slug, missing=f"There is no department {slug!r}.")
+    return slug
 
 
 def _shown(found: DepartmentStatus) -> dict[str, Any]:

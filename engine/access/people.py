@@ -1,4 +1,4 @@
-"""Tokens of people: users of the admin sign in and get the scopes of their permissions."""
+"""Tokens of people: users of the admin sign in and get the scopes of their roles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.utils.crypto import salted_hmac
 
-from engine.access import scopes, tokens
+from engine.access import grants, roles, tokens
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -25,7 +25,7 @@ def sign_in(request: HttpRequest, *, username: str, password: str) -> User | Non
 
 def scopes_of(user: User) -> list[str]:
     """Return what the user may do through the API."""
-    return scopes.of_user(superuser=user.is_superuser, has_permission=user.has_perm)
+    return roles.scopes_of(grants.held_by(user))
 
 
 def access_token(user: User) -> str:

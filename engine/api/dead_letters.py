@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine import dead_letter_selectors, dead_letters
-from engine.api import principal, requests
+from engine.api import permissions, principal, requests
 from engine.api.pages import DeadLetterList, page
 from engine.api.problems import Conflict, Problem
 from engine.api.requests import Page, RowId, Word
@@ -41,6 +41,7 @@ class DeadLettersView(APIView):
     """The collection of dead letters."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "dead_letters.read"}
+    by_department = True
 
     @extend_schema(
         tags=["dead letters"],
@@ -52,7 +53,8 @@ class DeadLettersView(APIView):
     def get(self, request: Request) -> Response:
         """List dead letters."""
         wanted = requests.query(request, DeadLettersQuery)
-        found = dead_letter_selectors.dead_letters(**wanted.model_dump())
+        seen = permissions.reach(request, "dead_letters.read").only
+        found = dead_letter_selectors.dead_letters(**wanted.model_dump(), departments=seen)
         entries = [DeadLetterEntry.of(row) for row in found]
         return page(request, entries, limit=wanted.limit, cursor="before")
 
@@ -61,6 +63,7 @@ class DeadLetterView(APIView):
     """One dead letter."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "dead_letters.read"}
+    by_department = True
 
     @extend_schema(
         tags=["dead letters"],
@@ -71,17 +74,19 @@ class DeadLetterView(APIView):
     def get(self, request: Request, dead_letter_id: str) -> Response:
         """Show a dead letter."""
         requests.nothing(request)
-        return Response(_shown(requests.row_id(dead_letter_id, what="dead letter")))
+        identity = _required(request, dead_letter_id, "dead_letters.read")
+        return Response(_shown(identity))
 
 
 class _ResolveView(APIView):
     scopes: ClassVar[dict[str, str]] = {"POST": "dead_letters.write"}
+    by_department = True
     door: ClassVar[str]
 
     def act(self, request: Request, dead_letter_id: str) -> Response:
         """Go through the door of the engine; a refusal shows the dead letter as it is."""
         requests.nothing(request)
-        identity = requests.row_id(dead_letter_id, what="dead letter")
+        identity = _required(request, dead_letter_id, "dead_letters.write")
         door = getattr(dead_letters, self.door)
         try:
             door(dead_letter_id=identity, actor=principal.of(request).subject)
@@ -121,6 +126,15 @@ class DiscardView(_ResolveView):
     def post(self, request: Request, dead_letter_id: str) -> Response:
         """Discard."""
         return self.act(request, dead_letter_id)
+
+
+def _required(request: Request, text: str, scope: str) -> int:
+    """Return the id of the path, if the caller holds the scope in the department it is of."""
+    identity = requests.row_id(text, what="dead letter")
+    row = dead_letter_selectors.dead_letter(dead_letter_id=identity)
+    missing = f"There is no dead letter {identity}"
+    permissions.require(request, scope, row.department, missing=missing)
+    return identity
 
 
 def _shown(identity: int) -> dict[str, Any]:

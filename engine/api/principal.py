@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rest_framework.exceptions import NotAuthenticated
 
-from engine.access import scopes
+from engine.access import policy
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
+    from engine.access.policy import Policy
     from engine.access.tokens import Claims
 
 
@@ -41,6 +42,7 @@ class Principal:
         """Return what throttles count by."""
         return self.claims.subject
 
-    def allows(self, scope: str) -> bool:
-        """Tell whether the token covers the scope."""
-        return scopes.allows(self.claims.scopes, scope)
+    @property
+    def policy(self) -> Policy:
+        """Return what the token allows, and where."""
+        return policy.of_scopes(self.claims.scopes)

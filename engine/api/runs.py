@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from uuid import UUID  # noqa: TC003
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine import amendments, artifacts, dead_letters, run_selectors, runs, selectors, why
-from engine.api import idempotency, principal, requests, uploads
+from engine.api import idempotency, permissions, principal, requests, submissions, uploads
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, address, page
 from engine.api.parsers import StrictJSONParser
 from engine.api.problems import Conflict, Problem
@@ -83,6 +83,7 @@ class RunsView(APIView):
     """The collection of runs."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "runs.read", "POST": "runs.write"}
+    by_department = True
     parser_classes = [StrictJSONParser, uploads.MultiPart]
 
     @extend_schema(
@@ -95,10 +96,12 @@ class RunsView(APIView):
     def get(self, request: Request) -> Response:
         """List runs."""
         asked = requests.query(request, RunsQuery)
+        seen = permissions.reach(request, "runs.read").only
+        wanted = replace(asked.wanted, departments=seen)
         found = run_selectors.runs(
             # One more upward: whether there is a page before that one.
             limit=asked.limit + bool(asked.after),
-            wanted=asked.wanted,
+            wanted=wanted,
             before=asked.before,
             after=asked.after,
         )
@@ -108,7 +111,7 @@ class RunsView(APIView):
         if shown and not is_first:
             more["previous"] = address(request, before=None, after=shown[0].id)
         if asked.count:
-            number = run_selectors.count(wanted=asked.wanted, at_most=MOST_COUNTED + 1)
+            number = run_selectors.count(wanted=wanted, at_most=MOST_COUNTED + 1)
             more |= {
                 "count": min(number, MOST_COUNTED),
                 "count_is_exact": number <= MOST_COUNTED,
@@ -144,6 +147,7 @@ class RunsView(APIView):
         """Start a run."""
         requests.query(request, requests.Nothing)
         wanted, files = uploads.read(request, RunRequest)
+        submissions.require_startable(request, wanted.automation)
         refs = uploads.put(files, wanted)
         asked = wanted.model_dump(mode="json") | {
             "deadline_at": wanted.deadline_at and wanted.deadline_at.timestamp(),
@@ -183,6 +187,7 @@ class RunView(APIView):
     """One run."""
 
     scopes: ClassVar[dict[str, str]] = READ | {"PATCH": "runs.write"}
+    by_department = True
 
     @extend_schema(
         tags=["runs"],
@@ -193,7 +198,7 @@ class RunView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """Show a run."""
         requests.nothing(request)
-        return Response(representation(_run(run_id)))
+        return Response(representation(_run(request, run_id)))
 
     @extend_schema(
         tags=["runs"],
@@ -205,7 +210,7 @@ class RunView(APIView):
     def patch(self, request: Request, run_id: str) -> Response:
         """Change a run."""
         requests.query(request, requests.Nothing)
-        identity = requests.uuid(run_id, what="run")
+        identity = _run(request, run_id, "runs.write").id
         changes = requests.body(request.data, RunChange).changes
         return _steered(request, identity, partial(amendments.amend, changes=changes))
 
@@ -214,6 +219,7 @@ class StepsView(APIView):
     """The steps of a run."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["runs"],
@@ -225,7 +231,9 @@ class StepsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the steps."""
         wanted = requests.query(request, AfterQuery)
-        rows = selectors.steps(run_id=_run(run_id).id, limit=wanted.limit, after_id=wanted.after)
+        rows = selectors.steps(
+            run_id=_run(request, run_id).id, limit=wanted.limit, after_id=wanted.after
+        )
         return page(
             request, [StepEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
         )
@@ -235,6 +243,7 @@ class EventsView(APIView):
     """The history of a run."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["runs"],
@@ -246,7 +255,9 @@ class EventsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the events."""
         wanted = requests.query(request, AfterQuery)
-        rows = selectors.events(run_id=_run(run_id).id, limit=wanted.limit, after_id=wanted.after)
+        rows = selectors.events(
+            run_id=_run(request, run_id).id, limit=wanted.limit, after_id=wanted.after
+        )
         return page(
             request, [EventEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
         )
@@ -256,6 +267,7 @@ class ArtifactsView(APIView):
     """The files of a run."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["runs"],
@@ -266,7 +278,7 @@ class ArtifactsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the files."""
         requests.nothing(request)
-        rows = selectors.artifacts(run_id=_run(run_id).id)
+        rows = selectors.artifacts(run_id=_run(request, run_id).id)
         return page(request, [ArtifactEntry.of(row) for row in rows])
 
 
@@ -274,6 +286,7 @@ class WhyView(APIView):
     """Why a run is not further."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    by_department = True
 
     @extend_schema(
         tags=["runs"],
@@ -284,20 +297,21 @@ class WhyView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the reasons."""
         requests.nothing(request)
-        found = why.explain(run_id=_run(run_id).id)
+        found = why.explain(run_id=_run(request, run_id).id)
         run = Cause.of(found.run).model_dump(mode="json") if found.run else None
         return page(request, [WhyEntry.of(step) for step in found.steps], run=run)
 
 
 class _SteerView(APIView):
     scopes: ClassVar[dict[str, str]] = {"POST": "runs.write"}
+    by_department = True
     #: What the engine does; staticmethod, or it would be bound to the view.
     door: ClassVar[Callable[..., object]]
 
     def act(self, request: Request, run_id: str) -> Response:
         """Go through the door of the engine; a refusal shows the run as it is."""
         requests.nothing(request)
-        return _steered(request, requests.uuid(run_id, what="run"), self.door)
+        return _steered(request, _run(request, run_id, "runs.write").id, self.door)
 
 
 def _steering(summary: str, operation: str) -> Callable[[Act], Act]:
@@ -374,5 +388,8 @@ def representation(run: Run) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def _run(text: str) -> Run:
-    return selectors.run(run_id=requests.uuid(text, what="run"))
+def _run(request: Request, text: str, scope: str = "runs.read") -> Run:
+    """Return the run of the path, if the caller holds the scope in its department."""
+    run = selectors.run(run_id=requests.uuid(text, what="run"))
+    permissions.require(request, scope, run.department, missing=f"There is no run {run.id}")
+    return run

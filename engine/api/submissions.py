@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from django.utils import timezone
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
-from engine import runs
+from engine import registry, runs
+from engine.api import permissions
 from engine.api.problems import RequestInvalid
 from engine.api.requests import Moment, Strict, Word
+from engine.errors import NotFoundError, UnknownAutomationError
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
 
 MAX_TAGS = 50
 #: Further ahead than this a deadline is a mistake; at the calendar's ends no clock can show it.
@@ -97,3 +103,21 @@ class RunChange(Strict):
     def changes(self) -> dict[str, Any]:
         """Return what the request names, and nothing else."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def require_startable(request: Request, automation: str) -> None:
+    """Refuse an automation of a department in which the caller may start nothing.
+
+    One whose department the caller may not even see is unknown, as one that does not exist is.
+    """
+    reach = permissions.reach(request, "runs.write")
+    declared = registry.automations.get(automation)
+    if reach.everywhere or (declared is not None and declared.department in reach):
+        return
+    with suppress(NotFoundError):
+        if declared is not None:
+            permissions.require(request, "runs.write", declared.department, missing="")
+    names = [name for name, found in registry.automations.items() if found.department in reach]
+    known = ", ".join(sorted(names)) or "none"
+    message = f"There is no automation {automation!r}. Known: {known}."
+    raise UnknownAutomationError(message, name=automation)

@@ -3,9 +3,10 @@ import json
 import jwt
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.urls import get_resolver
 
+from engine.access import grants
 from tests.integration.faces import ApiClient, token
 
 pytestmark = pytest.mark.django_db
@@ -112,11 +113,13 @@ def sign_in(api, password="pw"):
     return api.send("/auth/token", {"username": "ann", "password": password})
 
 
-def test_sign_in__gives_the_scopes_of_the_users_permissions(api):
+def test_sign_in__gives_the_scopes_of_the_users_roles(api):
     user = User.objects.create_user("ann", "", "pw")
-    user.user_permissions.add(Permission.objects.get(codename="view_run"))
+    grants.grant(user=user, role="viewer")
     body = sign_in(api).json()
-    assert body["scopes"] == ["runs.read"]
+    assert body["scopes"] == [
+        "runs.read", "departments.read", "dead_letters.read", "schedules.read"
+    ]  # fmt: skip
     api.bearer = body["access"]
     assert api.get("/runs").status_code == 200
     assert api.send("/runs").status_code == 403

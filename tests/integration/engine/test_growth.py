@@ -211,9 +211,10 @@ NOWHERE = uuid.UUID(int=2**127)
 
 def test_list__of_runs_reads_a_page_whatever_is_asked_for(many_runs):
     places = [
-        ({"of": "department"}, {"of": "rare"}),
-        ({"of": "department"}, {"of": "seeded1"}),
-        ({"of": "automation"}, {"of": "seeded1.report"}),
+        ({"of": "department"}, {"of": ["rare"]}),
+        ({"of": "department"}, {"of": ["seeded1"]}),
+        ({"of": "department"}, {"of": ["rare", "seeded0", "seeded1"]}),
+        ({"of": "automation"}, {"of": ["seeded1.report"]}),
         ({"of": ""}, {}),
     ]
     states = [["timed_out"], ["running"], ["failed"], list(RunState)]

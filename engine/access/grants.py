@@ -1,0 +1,63 @@
+"""Who holds which role where: the only reader and writer of those rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine import registry
+from engine.access import policy, roles
+from engine.access.roles import Grant
+from engine.errors import EngineError
+from engine.models import Lane, RoleGrant
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from engine.access.policy import Policy
+
+
+class GrantInvalidError(EngineError):
+    """Refuse a role or a department that nobody knows."""
+
+    code = "grant_invalid"
+
+
+def held_by(user: User) -> list[Grant]:
+    """Return the roles of a user: admin everywhere of a superuser, none of an inactive one."""
+    if not user.is_active:
+        return []
+    if user.is_superuser:
+        return [roles.SUPERUSER]
+    rows = RoleGrant.objects.filter(user=user).order_by("department", "role")
+    return [Grant(row.role, row.department) for row in rows]
+
+
+def policy_of(user: User) -> Policy:
+    """Return what a user may do now."""
+    return policy.of_scopes(tuple(roles.scopes_of(held_by(user))))
+
+
+def departments() -> list[str]:
+    """Return the slugs a role can be limited to: declared, or once declared."""
+    return sorted({*registry.departments, *Lane.objects.values_list("slug", flat=True)})
+
+
+def grant(*, user: User, role: str, department: str = "") -> bool:
+    """Give a role; False when it was held already. Raises GrantInvalidError naming what is known.
+
+    department: a slug, or empty for all of them.
+    """
+    if role not in roles.ROLES:
+        raise GrantInvalidError(f"There is no role {role!r}. Known: {', '.join(roles.ROLES)}.")
+    if department and department not in (known := departments()):
+        raise GrantInvalidError(
+            f"There is no department {department!r}. Known: {', '.join(known) or 'none'}."
+        )
+    _row, created = RoleGrant.objects.get_or_create(user=user, role=role, department=department)
+    return created
+
+
+def revoke(*, user: User, role: str, department: str = "") -> bool:
+    """Take a role away; False when it was not held."""
+    found = RoleGrant.objects.filter(user=user, role=role, department=department)
+    return bool(found.delete()[0])
