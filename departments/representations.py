@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, Field
+
+from engine.disclosure import Disclosed
 
 if TYPE_CHECKING:
     from departments.models import Automation, Schedule
@@ -108,12 +110,14 @@ class AutomationDetail(AutomationEntry):
     versions: list[VersionEntry]
 
 
-class ScheduleEntry(BaseModel):
+class ScheduleEntry(Disclosed):
     """A schedule, as it stands in a list and alone."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("input", "error")
 
     name: str
     automation: str
-    input: dict[str, Any]
+    input: dict[str, Any] | None
     cron: str = Field(description="minute hour day month weekday")
     time_zone: str
     catch_up: str = Field(description="What becomes of fire times that were missed")
@@ -121,7 +125,7 @@ class ScheduleEntry(BaseModel):
     enabled: bool
     next_fire_at: datetime | None
     last_fire_at: datetime | None = Field(description="Of the last run it started")
-    error: str = Field(description="Why it could not start its last run; empty when it did")
+    error: str | None = Field(description="Why it could not start its last run; empty when it did")
 
     @classmethod
     def of(cls, row: Schedule) -> Self:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from engine.disclosure import Disclosed
 from engine.graph import UNMAPPED
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Failure(BaseModel):
-    """Why something failed: a stable code and a message that is safe to show."""
+    """Why something failed: a stable code, and a message for those who may see payload."""
 
     code: str
-    message: str
+    message: str | None
 
     @classmethod
     def of(cls, row: models.Run | models.StepRun) -> Self | None:
@@ -26,8 +27,10 @@ class Failure(BaseModel):
         return cls(code=row.error_code, message=row.error_message) if row.error_code else None
 
 
-class RunSummary(BaseModel):
+class RunSummary(Disclosed):
     """A run as it stands in a list."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("error.message",)
 
     id: UUID
     automation: str
@@ -102,13 +105,17 @@ class Progress(BaseModel):
 class RunDetail(RunSummary):
     """A run with its input, how far it is, and its output once it has one."""
 
-    input: dict[str, Any]
+    payloads: ClassVar[tuple[str, ...]] = (*RunSummary.payloads, "input", "output")
+
+    input: dict[str, Any] | None
     progress: Progress
     output: Any = None
 
 
-class StepEntry(BaseModel):
+class StepEntry(Disclosed):
     """One execution of a step in a run."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("error.message",)
 
     id: int
     step: str
@@ -148,15 +155,17 @@ class StepEntry(BaseModel):
         )
 
 
-class EventEntry(BaseModel):
+class EventEntry(Disclosed):
     """One thing that happened to a run."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("data",)
 
     id: int
     kind: str
     step_id: int | None
     attempt: int | None
     actor: str
-    data: dict[str, Any]
+    data: dict[str, Any] | None
     at: datetime
 
     @classmethod
@@ -173,14 +182,17 @@ class EventEntry(BaseModel):
         )
 
 
-class ArtifactEntry(BaseModel):
+class ArtifactEntry(Disclosed):
     """A file: what it is called, how big, and where its content is."""
+
+    #: The hash tells whoever has a copy of a content that this is the same.
+    payloads: ClassVar[tuple[str, ...]] = ("sha256",)
 
     id: UUID
     name: str
     media_type: str
     size: int = Field(description="Bytes")
-    sha256: str
+    sha256: str | None
     created_at: datetime
     url: str = Field(description="Where to download the content")
 
@@ -238,8 +250,10 @@ class WhyEntry(BaseModel):
         )
 
 
-class DeadLetterEntry(BaseModel):
+class DeadLetterEntry(Disclosed):
     """A step that failed for good."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("error.message",)
 
     id: int
     run_id: UUID
@@ -275,8 +289,10 @@ class DeadLetterEntry(BaseModel):
         )
 
 
-class EffectEntry(BaseModel):
+class EffectEntry(Disclosed):
     """One call of a step to the outside, as far as it is known."""
+
+    payloads: ClassVar[tuple[str, ...]] = ("receipt",)
 
     id: int
     run_id: UUID

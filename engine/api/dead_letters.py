@@ -55,7 +55,9 @@ class DeadLettersView(APIView):
         wanted = requests.query(request, DeadLettersQuery)
         seen = permissions.reach(request, "dead_letters.read").only
         found = dead_letter_selectors.dead_letters(**wanted.model_dump(), departments=seen)
-        entries = [DeadLetterEntry.of(row) for row in found]
+        entries = [
+            permissions.shown(request, DeadLetterEntry.of(row), row.department) for row in found
+        ]
         return page(request, entries, limit=wanted.limit, cursor="before")
 
 
@@ -75,7 +77,7 @@ class DeadLetterView(APIView):
         """Show a dead letter."""
         requests.nothing(request)
         identity = _required(request, dead_letter_id, "dead_letters.read")
-        return Response(_shown(identity))
+        return Response(_shown(request, identity))
 
 
 class _ResolveView(APIView):
@@ -91,8 +93,8 @@ class _ResolveView(APIView):
         try:
             door(dead_letter_id=identity, actor=principal.of(request).subject)
         except StateConflictError as exc:
-            raise Conflict(exc.message, _shown(identity)) from exc
-        return Response(_shown(identity))
+            raise Conflict(exc.message, _shown(request, identity)) from exc
+        return Response(_shown(request, identity))
 
 
 def _resolving(summary: str, operation: str) -> Callable[[Act], Act]:
@@ -137,6 +139,7 @@ def _required(request: Request, text: str, scope: str) -> int:
     return identity
 
 
-def _shown(identity: int) -> dict[str, Any]:
+def _shown(request: Request, identity: int) -> dict[str, Any]:
     row = dead_letter_selectors.dead_letter(dead_letter_id=identity)
-    return DeadLetterEntry.of(row).model_dump(mode="json")
+    form = permissions.shown(request, DeadLetterEntry.of(row), row.department)
+    return form.model_dump(mode="json")

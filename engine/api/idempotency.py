@@ -74,10 +74,13 @@ class KeyReused(APIException):
     default_detail = f"This {HEADER} was used for a request that asked for something else."
 
 
-def once(request: Request, *, asked: Any, act: Callable[[], Response]) -> Response:
+def once(
+    request: Request, *, asked: Any, act: Callable[[], Response], again: Callable[[Any], Any]
+) -> Response:
     """Answer by `act`, or as the first request under the same key was answered.
 
-    asked: everything the request asks for, as JSON. Without the header, simply acts.
+    asked: everything the request asks for, as JSON. again: returns the stored answer as the caller
+    may see it now, who may have lost rights since. Without the header, simply acts.
     """
     key = request.headers.get(HEADER)
     if key is None:
@@ -101,7 +104,7 @@ def once(request: Request, *, asked: Any, act: Callable[[], Response]) -> Respon
     if known.fingerprint != fingerprint:
         raise KeyReused
     headers = {REPLAYED: "true"} | ({"Location": known.location} if known.location else {})
-    return Response(known.body, status=known.status, headers=headers)
+    return Response(again(known.body), status=known.status, headers=headers)
 
 
 def _kept(response: Response, *, owner: dict[str, Any], fingerprint: str) -> Response:

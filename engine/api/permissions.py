@@ -1,26 +1,31 @@
 """Which scope a call needs, and in which department; a token without it gets 403 naming it.
 
 A view says what it needs in `scopes`. Whoever holds that in some departments only is let in if the
-view says `by_department = True`: it then asks here about each thing it touches (`require`) and
-cuts its lists (`reach`). A thing that its caller may not see is not there: 404, in the same words.
+view says `by_department = True`: it then asks here about each thing it touches (`require`), cuts
+its lists (`reach`) and shows what holds payload by `shown`. A thing that its caller may not see is
+not there: 404, in the same words.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 
+from engine import disclosure
 from engine.access import scopes
 from engine.api import principal
 from engine.api.principal import Principal
+from engine.disclosure import Disclosed
 from engine.errors import NotFoundError
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from engine.access.policy import Reach
+
+Form = TypeVar("Form", bound=Disclosed)
 
 
 class ScopeMissing(PermissionDenied):
@@ -69,3 +74,8 @@ def require(request: Request, scope: str, department: str | None, *, missing: st
     if policy.allows(scopes.seen_by(scope), department):
         raise ScopeMissing(scope, department)
     raise NotFoundError(missing)
+
+
+def shown(request: Request, form: Form, department: str | None) -> Form:
+    """Return the form as the caller may see it; the thing it shows is of that department."""
+    return disclosure.shown(form, principal.of(request).policy, department)

@@ -116,7 +116,11 @@ class RunsView(APIView):
                 "count": min(number, MOST_COUNTED),
                 "count_is_exact": number <= MOST_COUNTED,
             }
-        answer = page(request, [RunSummary.of(run) for run in shown], **more)
+        answer = page(
+            request,
+            [permissions.shown(request, RunSummary.of(run), run.department) for run in shown],
+            **more,
+        )
         if shown and (asked.after or len(shown) == asked.limit):
             answer.data["next"] = address(request, after=None, before=shown[-1].id)
         return answer
@@ -154,8 +158,17 @@ class RunsView(APIView):
             "files": {name: ref.sha256 for name, ref in refs.items()},
         }
         return idempotency.once(
-            request, asked=asked, act=lambda: self._start(request, wanted, refs)
+            request,
+            asked=asked,
+            act=lambda: self._start(request, wanted, refs),
+            again=partial(self._again, request),
         )
+
+    @staticmethod
+    def _again(request: Request, stored: Any) -> Any:
+        """Return the answer that was given, as the caller may see it now."""
+        form = RunDetail.model_validate(stored)
+        return permissions.shown(request, form, form.department).model_dump(mode="json")
 
     @staticmethod
     def _start(request: Request, wanted: RunRequest, refs: dict[str, ArtifactRef]) -> Response:
@@ -177,7 +190,7 @@ class RunsView(APIView):
         )
         run = selectors.run(run_id=submitted.run_id)
         return Response(
-            representation(run),
+            representation(request, run),
             status=201 if submitted.created else 200,
             headers={"Location": f"/runs/{run.id}"},
         )
@@ -198,7 +211,7 @@ class RunView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """Show a run."""
         requests.nothing(request)
-        return Response(representation(_run(request, run_id)))
+        return Response(representation(request, _run(request, run_id)))
 
     @extend_schema(
         tags=["runs"],
@@ -231,12 +244,10 @@ class StepsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the steps."""
         wanted = requests.query(request, AfterQuery)
-        rows = selectors.steps(
-            run_id=_run(request, run_id).id, limit=wanted.limit, after_id=wanted.after
-        )
-        return page(
-            request, [StepEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
-        )
+        run = _run(request, run_id)
+        rows = selectors.steps(run_id=run.id, limit=wanted.limit, after_id=wanted.after)
+        entries = [permissions.shown(request, StepEntry.of(row), run.department) for row in rows]
+        return page(request, entries, limit=wanted.limit, cursor="after")
 
 
 class EventsView(APIView):
@@ -255,12 +266,10 @@ class EventsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the events."""
         wanted = requests.query(request, AfterQuery)
-        rows = selectors.events(
-            run_id=_run(request, run_id).id, limit=wanted.limit, after_id=wanted.after
-        )
-        return page(
-            request, [EventEntry.of(row) for row in rows], limit=wanted.limit, cursor="after"
-        )
+        run = _run(request, run_id)
+        rows = selectors.events(run_id=run.id, limit=wanted.limit, after_id=wanted.after)
+        entries = [permissions.shown(request, EventEntry.of(row), run.department) for row in rows]
+        return page(request, entries, limit=wanted.limit, cursor="after")
 
 
 class ArtifactsView(APIView):
@@ -278,8 +287,10 @@ class ArtifactsView(APIView):
     def get(self, request: Request, run_id: str) -> Response:
         """List the files."""
         requests.nothing(request)
-        rows = selectors.artifacts(run_id=_run(request, run_id).id)
-        return page(request, [ArtifactEntry.of(row) for row in rows])
+        run = _run(request, run_id)
+        entries = [ArtifactEntry.of(row) for row in selectors.artifacts(run_id=run.id)]
+        shown = [permissions.shown(request, entry, run.department) for entry in entries]
+        return page(request, shown)
 
 
 class WhyView(APIView):
@@ -373,19 +384,20 @@ def _steered(request: Request, run_id: UUID, door: Callable[..., object]) -> Res
     try:
         door(run_id=run_id, actor=principal.of(request).subject)
     except StateConflictError as exc:
-        current = representation(selectors.run(run_id=run_id))
+        current = representation(request, selectors.run(run_id=run_id))
         raise Conflict(exc.message, current) from exc
-    return Response(representation(selectors.run(run_id=run_id)))
+    return Response(representation(request, selectors.run(run_id=run_id)))
 
 
-def representation(run: Run) -> dict[str, Any]:
-    """Return the JSON of a run with progress, input and output."""
-    return RunDetail.of(
+def representation(request: Request, run: Run) -> dict[str, Any]:
+    """Return the JSON of a run with progress, input and output, as the caller may see it."""
+    form = RunDetail.of(
         run,
         input=run.input,
         progress=Progress.of(selectors.progress(run_id=run.id)),
         output=selectors.output(run_id=run.id) if run.state == RunState.SUCCEEDED else None,
-    ).model_dump(mode="json")
+    )
+    return permissions.shown(request, form, run.department).model_dump(mode="json")
 
 
 def _run(request: Request, text: str, scope: str = "runs.read") -> Run:
