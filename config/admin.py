@@ -13,6 +13,7 @@ PAGES = [
     "engine.admin.artifacts",
     "engine.admin.workers",
     "engine.admin.people",
+    "engine.admin.lockouts",
     "departments.admin.departments",
     "departments.admin.automations",
     "departments.admin.schedules",

@@ -107,6 +107,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _link("Workers", "memory", "admin:engine_workerpresence_changelist"),
                     _link("People", "group", "admin:auth_user_changelist"),
+                    _link("Lockouts", "lock", "admin:engine_lockout_changelist"),
                     {"title": "API", "icon": "api", "link": reverse_lazy("docs")},
                 ],
             },

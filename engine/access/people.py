@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.utils.crypto import salted_hmac
 
-from engine.access import grants, roles, tokens
+from engine.access import grants, lockouts, roles, tokens
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 
 def sign_in(request: HttpRequest, *, username: str, password: str) -> User | None:
-    """Return the active user of these credentials, or None."""
+    """Return the active user of these credentials, or None.
+
+    Raises LockedOutError while too many tries have failed.
+    """
+    tried = lockouts.begin(name=username, address=request.META.get("REMOTE_ADDR"))
     found = authenticate(request, username=username, password=password)
-    return found if found is not None and found.is_active else None
+    if found is None or not found.is_active:
+        return None
+    lockouts.succeed(tried)
+    return found
 
 
 def scopes_of(user: User) -> list[str]:

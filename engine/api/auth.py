@@ -10,10 +10,9 @@ from drf_spectacular.utils import extend_schema
 from pydantic import BaseModel, StringConstraints
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from engine.access import guessing, people, tokens
+from engine.access import people, tokens
 from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
 from engine.api.problems import Problem
@@ -62,25 +61,9 @@ class Me(BaseModel):
     expires_at: datetime
 
 
-class SignInThrottle(BaseThrottle):
-    """Slow guessing down: so many tries per address and minute."""
-
-    _wait = 0
-
-    def allow_request(self, request: Request, view: APIView) -> bool:  # noqa: ARG002
-        """Count the try; tell whether it may be made."""
-        self._wait = guessing.wait_seconds(request._request)  # noqa: SLF001 - Django's own request
-        return not self._wait
-
-    def wait(self) -> float:
-        """Return the seconds for `Retry-After`."""
-        return self._wait
-
-
 class _OpenView(APIView):
     # The header is still named in the 401 of a wrong password; its token is not asked for.
     permission_classes = []
-    throttle_classes = [SignInThrottle]
 
     def perform_authentication(self, request: Request) -> None:
         """Leave a stale header alone: who signs in need not be signed in."""

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from engine import sql
+from engine.access.lockouts import LockedOutError
 from engine.errors import (
     EngineError,
     InputInvalidError,
@@ -26,6 +27,13 @@ from engine.errors import (
 MEDIA_TYPE = "application/problem+json"
 #: What a client should wait before it asks again while the database is away.
 RETRY_SECONDS = 2
+
+#: What the domain refuses, by the status that says so; anything else is a 400.
+_STATUSES: dict[type[EngineError], int] = {
+    NotFoundError: 404,
+    StateConflictError: 409,
+    LockedOutError: 429,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -110,8 +118,6 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
             headers["WWW-Authenticate"] = (
                 f'Bearer realm="api", error="insufficient_scope", scope="{members["scope"]}"'
             )
-        if wait := getattr(exc, "wait", None):
-            headers["Retry-After"] = str(int(wait))
     elif isinstance(exc, EngineError):
         status, code, detail, errors = _of_domain(exc)
     else:
@@ -122,6 +128,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_SECONDS)
             log.warning("database_unavailable", error=type(exc).__name__)
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(int(wait))
     body = document(
         status=status, code=code, detail=detail, request_id=request_id, errors=errors, **members
     )
@@ -139,10 +147,9 @@ def _of_domain(exc: EngineError) -> tuple[int, str, str, list[tuple[str, str]]]:
         return 400, exc.code, exc.message, errors
     if isinstance(exc, UnknownAutomationError):
         return 400, exc.code, exc.message, [("/automation", exc.message)]
-    if isinstance(exc, NotFoundError):
-        return 404, exc.code, exc.message, []
-    if isinstance(exc, StateConflictError):
-        return 409, exc.code, exc.message, []
+    for kind, status in _STATUSES.items():
+        if isinstance(exc, kind):
+            return status, exc.code, exc.message, []
     if isinstance(exc, StepError) and exc.code == "artifact_too_large":
         return 413, exc.code, exc.message, []
     return 400, exc.code, exc.message, []

@@ -8,6 +8,7 @@ from engine.models.events import OutboxEvent, RunEvent
 from engine.models.idempotency import IdempotentAnswer
 from engine.models.lanes import Lane, WorkerPresence
 from engine.models.roles import RoleGrant
+from engine.models.lockouts import Lockout
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "IdempotentAnswer",
     "Lane",
     "Lease",
+    "Lockout",
     "OutboxEvent",
     "RoleGrant",
     "Run",
