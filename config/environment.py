@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from engine.access import throttling
 from engine.postgresql.bounded import Connection
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
@@ -58,6 +59,14 @@ def number(name: str, default: float) -> float:
     if 0 < found < math.inf:
         return found
     raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}")
+
+
+def rates(name: str, default: str) -> dict[str, throttling.Rate]:
+    """Return a comma-separated list of `kind=limit/unit` by kind; empty for no limits at all."""
+    try:
+        return throttling.parse(words(name, default))
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}: {exc}") from None
 
 
 def database(name: str, *, pooled: bool) -> dict[str, Any]:

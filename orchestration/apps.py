@@ -8,8 +8,10 @@ class OrchestrationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Give the engine its publisher, in web, manager, commands and workers alike."""
+        """Give the engine its publisher and its counter of calls, in every process alike."""
         from engine import publishing  # noqa: PLC0415 - settings must be ready first
-        from orchestration import publisher  # noqa: PLC0415 - same
+        from engine.access import throttling  # noqa: PLC0415 - same
+        from orchestration import call_counter, publisher  # noqa: PLC0415 - same
 
         publishing.register(publisher.publisher)
+        throttling.register(call_counter.counter)

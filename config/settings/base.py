@@ -8,10 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config.environment import database, flag, integer, number, redis_location, text, words
+from config.environment import (
+    database,
+    flag,
+    integer,
+    number,
+    rates,
+    redis_location,
+    text,
+    words,
+)
 from config.logging import logging_config
 from config.settings.interfaces import *
-from config.settings.interfaces import INTERFACE_APPS, TELEMETRY_MIDDLEWARE
+from config.settings.interfaces import (
+    HEADERS_MIDDLEWARE,
+    INTERFACE_APPS,
+    TELEMETRY_MIDDLEWARE,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 VAR_DIR = Path(text("VAR_DIR", str(BASE_DIR / "var"))).resolve()
@@ -41,6 +54,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     TELEMETRY_MIDDLEWARE,
+    HEADERS_MIDDLEWARE,
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -127,6 +141,10 @@ MAX_ARTIFACT_BYTES = integer("MAX_ARTIFACT_BYTES", 100_000_000)
 
 # --- access ---------------------------------------------------------------------------------
 JWT_SECRET = text("JWT_SECRET", "")
+#: How many calls each caller may make, by kind (engine.access.throttling).
+THROTTLE_RATES = rates("THROTTLE_RATES", "read=12000/min,write=6000/min,anonymous=600/min")
+#: How long a call waits for the counter of calls, in seconds; then it passes uncounted.
+THROTTLE_WAIT_SECONDS = number("THROTTLE_WAIT_SECONDS", 0.05)
 ACCESS_TOKEN_SECONDS = integer("ACCESS_TOKEN_SECONDS", 900)
 REFRESH_TOKEN_SECONDS = integer("REFRESH_TOKEN_SECONDS", 604_800)
 

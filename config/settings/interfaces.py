@@ -13,6 +13,8 @@ from django.utils.text import format_lazy
 
 #: Outermost first: gives every request an id and counts it, whatever answers it.
 TELEMETRY_MIDDLEWARE = "config.telemetry.RequestTelemetry"
+#: Beside it: what its answers say in their headers.
+HEADERS_MIDDLEWARE = "config.response_headers.ResponseHeaders"
 #: Swagger UI's files, served from this installation: `/docs` works without a network.
 INTERFACE_APPS = ["drf_spectacular_sidecar"]
 
@@ -20,6 +22,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     # Bearer tokens only: a session cookie must not authorise an API call (no CSRF hole).
     "DEFAULT_AUTHENTICATION_CLASSES": ["engine.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["engine.api.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["engine.api.throttles.PerCaller"],
     "DEFAULT_PARSER_CLASSES": ["engine.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "engine.api.negotiation.AlwaysJSON",

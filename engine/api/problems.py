@@ -15,6 +15,7 @@ from rest_framework.views import set_rollback
 
 from engine import sql
 from engine.access.lockouts import LockedOutError
+from engine.api import throttles
 from engine.errors import (
     EngineError,
     InputInvalidError,
@@ -103,6 +104,7 @@ def document(
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Turn any error of a view into a problem (DRF's EXCEPTION_HANDLER)."""
     set_rollback()
+    exc = throttles.counted(exc, context["request"])
     request_id = getattr(context["request"]._request, "request_id", "")  # noqa: SLF001
     headers: dict[str, str] = {}
     members: dict[str, Any] = {}

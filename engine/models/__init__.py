@@ -7,8 +7,8 @@ from engine.models.effects import Effect
 from engine.models.events import OutboxEvent, RunEvent
 from engine.models.idempotency import IdempotentAnswer
 from engine.models.lanes import Lane, WorkerPresence
-from engine.models.roles import RoleGrant
 from engine.models.lockouts import Lockout
+from engine.models.roles import RoleGrant
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
 
 __all__ = [
