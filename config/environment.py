@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from engine.access import throttling
 from engine.postgresql.bounded import Connection
+from engine.webhooks import addresses
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
@@ -30,6 +31,14 @@ def text(name: str, default: str) -> str:
 def words(name: str, default: str) -> list[str]:
     """Return a comma-separated variable as a list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str) -> tuple[addresses.Network, ...]:
+    """Return a comma-separated variable of CIDRs as networks."""
+    try:
+        return addresses.networks(words(name, ""))
+    except ValueError as exc:
+        raise ImproperlyConfigured(f"{name}: {exc}") from None
 
 
 def flag(name: str, *, default: bool) -> bool:

@@ -22,6 +22,9 @@ def _prepare_environment() -> None:
         "DATABASE_ANSWER_SECONDS",
         "CATALOG_PACKAGES",
         "JWT_SECRET",
+        "MASTER_KEY",
+        "PUBLIC_URL",
+        "WEBHOOK_ALLOWED_NETWORKS",
         "SECRET_KEY",
         "LOG_LEVEL",
     ):

@@ -12,6 +12,7 @@ from config.environment import (
     database,
     flag,
     integer,
+    networks,
     number,
     rates,
     redis_location,
@@ -147,6 +148,18 @@ THROTTLE_RATES = rates("THROTTLE_RATES", "read=12000/min,write=6000/min,anonymou
 THROTTLE_WAIT_SECONDS = number("THROTTLE_WAIT_SECONDS", 0.05)
 ACCESS_TOKEN_SECONDS = integer("ACCESS_TOKEN_SECONDS", 900)
 REFRESH_TOKEN_SECONDS = integer("REFRESH_TOKEN_SECONDS", 604_800)
+#: Seals secrets that are stored; of several, comma-separated, the first seals, all unseal.
+MASTER_KEY = text("MASTER_KEY", "")
+
+# --- webhooks -------------------------------------------------------------------------------
+#: Where this API is reached from outside, e.g. https://engine.example.com; links begin with it.
+PUBLIC_URL = text("PUBLIC_URL", "")
+#: Networks that webhooks may call although they are private, also by http.
+WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
+#: An endpoint that nothing has reached for so many days is disabled.
+WEBHOOK_DISABLE_AFTER_DAYS = number("WEBHOOK_DISABLE_AFTER_DAYS", 3.0)
+#: Finished deliveries stay in the log for so many days.
+WEBHOOK_LOG_DAYS = number("WEBHOOK_LOG_DAYS", 30.0)
 
 LOG_LEVEL = text("LOG_LEVEL", "INFO")
 LOG_JSON = flag("LOG_JSON", default=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from config.local_secrets import kept_secret
 from config.settings.base import *
-from config.settings.base import JWT_SECRET, SECRET_KEY, VAR_DIR
+from config.settings.base import JWT_SECRET, MASTER_KEY, SECRET_KEY, VAR_DIR
 
 SECRET_KEY = SECRET_KEY or kept_secret(VAR_DIR / "secrets" / "secret_key")
 JWT_SECRET = JWT_SECRET or kept_secret(VAR_DIR / "secrets" / "jwt_secret")
+MASTER_KEY = MASTER_KEY or kept_secret(VAR_DIR / "secrets" / "master_key")

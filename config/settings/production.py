@@ -6,12 +6,16 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import flag, integer
 from config.settings.base import *
-from config.settings.base import JWT_SECRET, SECRET_KEY
+from config.settings.base import JWT_SECRET, MASTER_KEY, SECRET_KEY
 
 #: Below this many characters a secret can be guessed in time.
 MIN_SECRET_CHARACTERS = 32
 
-for _name, _value in {"SECRET_KEY": SECRET_KEY, "JWT_SECRET": JWT_SECRET}.items():
+for _name, _value in {
+    "SECRET_KEY": SECRET_KEY,
+    "JWT_SECRET": JWT_SECRET,
+    "MASTER_KEY": MASTER_KEY,
+}.items():
     if len(_value) < MIN_SECRET_CHARACTERS:
         raise ImproperlyConfigured(
             f"{_name} must be set to at least {MIN_SECRET_CHARACTERS} characters; "

@@ -10,6 +10,7 @@ from engine.models.lanes import Lane, WorkerPresence
 from engine.models.lockouts import Lockout
 from engine.models.roles import RoleGrant
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
+from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Artifact",
@@ -27,5 +28,7 @@ __all__ = [
     "StepInput",
     "StepOutput",
     "StepRun",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WorkerPresence",
 ]

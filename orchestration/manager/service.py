@@ -30,6 +30,7 @@ from orchestration.manager.schedules import Schedules
 from orchestration.manager.statistics import Statistics
 from orchestration.manager.timers import Timers
 from orchestration.manager.waits import Waits
+from orchestration.manager.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,6 +77,7 @@ class Service(Collector):
             Outbox(stop=self.stop),
             Presence(stop=self.stop),
             Waits(stop=self.stop),
+            Webhooks(stop=self.stop),
             Statistics(stop=self.stop),
             self._gauges,
         ]
