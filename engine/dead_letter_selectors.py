@@ -19,6 +19,7 @@ def dead_letters(
     department: str | None = None,
     departments: Sequence[str] | None = None,
     automation: str | None = None,
+    error_code: str | None = None,
     run_id: UUID | None = None,
     before: int | None = None,
 ) -> list[DeadLetter]:
@@ -35,6 +36,8 @@ def dead_letters(
         found = found.filter(department__in=departments)
     if automation:
         found = found.filter(automation=automation)
+    if error_code:
+        found = found.filter(error_code=error_code)
     if run_id:
         found = found.filter(run_id=run_id)
     if before:

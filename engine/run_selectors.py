@@ -49,9 +49,21 @@ ORDER BY r.id {way} LIMIT %(limit)s
 _BY_WORD = """
 SELECT id FROM engine_run
 WHERE {word} = %(word)s AND {word} <> '' AND id < %(before)s AND id > %(after)s {dated} AND {of}
-    state = ANY(%(states)s::text[]) AND error_code = COALESCE(%(error_code)s, error_code)
+    {tagged} state = ANY(%(states)s::text[]) AND error_code = COALESCE(%(error_code)s, error_code)
 ORDER BY id {way} LIMIT %(limit)s
 """
+_TAGGED = "jsonb_exists(tags, %(tag)s) AND"
+# Along the tag's own table (migration 0012), newest first as it lies; the rest is asked of each.
+_BY_TAG = """
+SELECT tagged.run_id AS id
+FROM engine_runtag tagged JOIN engine_run run ON run.id = tagged.run_id
+WHERE tagged.tag = %(tag)s AND tagged.run_id < %(before)s AND tagged.run_id > %(after)s {dated}
+    AND {of} state = ANY(%(states)s::text[])
+    AND error_code = COALESCE(%(error_code)s, error_code)
+ORDER BY tagged.run_id {way} LIMIT %(limit)s
+"""
+#: What names few runs, the fewest first.
+_WORDS = {"correlation_id": _BY_WORD, "tag": _BY_TAG, "error_code": _BY_WORD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +79,7 @@ class Wanted:
     automation: str | None = None
     correlation_id: str | None = None
     error_code: str | None = None
+    tag: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -75,13 +88,19 @@ ANY = Wanted()
 
 
 def runs(
-    *, limit: int, wanted: Wanted = ANY, before: UUID | None = None, after: UUID | None = None
+    *,
+    limit: int,
+    wanted: Wanted = ANY,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    states: Sequence[str] | None = None,
 ) -> list[Run]:
     """Return a page of runs, newest first, with their versions.
 
     before: the last id of the page before this one. after: the first id of the page behind it.
+    states: any of these, where `wanted` names no state.
     """
-    ids = _ids(wanted, limit=limit, before=before, after=after)
+    ids = _ids(wanted, limit=limit, before=before, after=after, states=states)
     found = Run.objects.filter(pk__in=ids)
     return list(found.select_related("version").order_by("-id"))
 
@@ -92,9 +111,14 @@ def count(*, wanted: Wanted, at_most: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def statement(*, of: str, word: str, by_state: bool, dated: bool, upward: bool) -> str:
-    """Return the query along the index that fits: `word` before `of` before the state."""
-    text = _BY_WORD if word else _BY_STATE if of or by_state else _ALL
+def statement(
+    *, of: str, word: str, by_state: bool, dated: bool, upward: bool, tagged: bool = False
+) -> str:
+    """Return the query along the index that fits: `word` before `of` before the state.
+
+    tagged: with a word other than the tag, whether the tag is asked for too.
+    """
+    text = _WORDS[word] if word else _BY_STATE if of or by_state else _ALL
     way = "ASC" if upward else "DESC"
     columns = [of, "state", "id"] if of else ["state", "id"]
     return text.format(
@@ -104,28 +128,38 @@ def statement(*, of: str, word: str, by_state: bool, dated: bool, upward: bool) 
         values="place.value, wanted.state" if of else "wanted.state",
         order=", ".join(f"{column} {way}" for column in columns),
         word=word,
+        tagged=_TAGGED if tagged else "",
         dated=_DATED if dated else "",
         way=way,
     )
 
 
-def _ids(wanted: Wanted, *, limit: int, before: UUID | None, after: UUID | None) -> Sequence[UUID]:
+def _ids(
+    wanted: Wanted,
+    *,
+    limit: int,
+    before: UUID | None,
+    after: UUID | None,
+    states: Sequence[str] | None = None,
+) -> Sequence[UUID]:
     of, places = _places(wanted)
     if of and not places:
         return []
-    word = "correlation_id" if wanted.correlation_id else "error_code" if wanted.error_code else ""
+    word = next((name for name in _WORDS if getattr(wanted, name)), "")
     text = statement(
         of=of,
         word=word,
-        by_state=wanted.state is not None,
+        by_state=wanted.state is not None or states is not None,
         dated=wanted.created_after is not None or wanted.created_before is not None,
         upward=after is not None,
+        tagged=wanted.tag is not None,
     )
     values: dict[str, Any] = {
-        "states": sql.array([wanted.state] if wanted.state else RunState),
+        "states": sql.array([wanted.state] if wanted.state else states or RunState),
         "of": sql.array(places),
         "word": getattr(wanted, word) if word else None,
         "error_code": wanted.error_code,
+        "tag": wanted.tag,
         "before": before or LAST_ID,
         "after": after or FIRST_ID,
         "created_after": wanted.created_after or EARLIEST,

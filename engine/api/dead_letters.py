@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
-from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from drf_spectacular.utils import extend_schema
 from pydantic import Field
@@ -12,9 +11,10 @@ from rest_framework.views import APIView
 
 from engine import dead_letter_selectors, dead_letters
 from engine.api import permissions, principal, requests
+from engine.api.filters import DeadLettersFilter
 from engine.api.pages import DeadLetterList, page
 from engine.api.problems import Conflict, Problem
-from engine.api.requests import Page, RowId, Word
+from engine.api.requests import Page, RowId
 from engine.errors import StateConflictError
 from engine.representations import DeadLetterEntry
 
@@ -27,14 +27,10 @@ if TYPE_CHECKING:
 Act = TypeVar("Act", bound="Callable[..., Response]")
 
 
-class DeadLettersQuery(Page):
+class DeadLettersQuery(DeadLettersFilter, Page):
     """Which dead letters."""
 
     before: RowId | None = Field(default=None, description="Only dead letters older than this one")
-    state: Literal["open", "requeued", "discarded"] | None = None
-    department: Word | None = None
-    automation: Word | None = None
-    run_id: UUID | None = None
 
 
 class DeadLettersView(APIView):

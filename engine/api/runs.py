@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from uuid import UUID  # noqa: TC003
@@ -15,10 +15,11 @@ from rest_framework.views import APIView
 
 from engine import amendments, artifacts, dead_letters, run_selectors, runs, selectors, why
 from engine.api import idempotency, permissions, principal, requests, submissions, uploads
+from engine.api.filters import RunFilter
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, address, page
 from engine.api.parsers import StrictJSONParser
 from engine.api.problems import Conflict, Problem
-from engine.api.requests import Moment, Page, RowId, Word
+from engine.api.requests import Page, RowId
 from engine.api.submissions import RunChange, RunRequest
 from engine.errors import StateConflictError
 from engine.representations import (
@@ -46,18 +47,11 @@ MOST_COUNTED = 1000
 Act = TypeVar("Act", bound=Callable[..., Response])
 
 
-class RunsQuery(Page):
+class RunsQuery(RunFilter, Page):
     """Which runs."""
 
     before: UUID | None = Field(default=None, description="Only runs older than this one")
     after: UUID | None = Field(default=None, description="Only the runs next newer than this one")
-    state: RunState | None = None
-    department: Word | None = None
-    automation: Word | None = None
-    correlation_id: Word | None = None
-    error_code: Word | None = Field(default=None, description="Of the run, not of its steps")
-    created_after: Moment | None = Field(default=None, description="From then on; with its offset")
-    created_before: Moment | None = Field(default=None, description="Before then; with its offset")
     count: bool = Field(default=False, description=f"Count them too, up to {MOST_COUNTED:,}")
 
     @model_validator(mode="after")
@@ -65,12 +59,6 @@ class RunsQuery(Page):
         if self.before and self.after:
             raise ValueError("`before` and `after` are two pages: give one")
         return self
-
-    @property
-    def wanted(self) -> run_selectors.Wanted:
-        """Return the filters."""
-        names = {field.name for field in fields(run_selectors.Wanted)}
-        return run_selectors.Wanted(**self.model_dump(include=names))
 
 
 class AfterQuery(Page):

@@ -11,6 +11,7 @@ from engine.models.lockouts import Lockout
 from engine.models.roles import RoleGrant
 from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
 from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
+from engine.models.runs import Lease, Run, RunTag, StepInput, StepOutput, StepRun
 
 __all__ = [
     "Artifact",
@@ -25,6 +26,7 @@ __all__ = [
     "RoleGrant",
     "Run",
     "RunEvent",
+    "RunTag",
     "StepInput",
     "StepOutput",
     "StepRun",

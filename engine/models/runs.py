@@ -122,6 +122,22 @@ class Run(models.Model):
         return self.finished_at - (self.started_at or self.created_at)
 
 
+class RunTag(models.Model):
+    """A tag of a run, for the list of runs with it.
+
+    The database keeps it beside `Run.tags` (migration 0012): nobody else writes it.
+    """
+
+    pk = models.CompositePrimaryKey("tag", "run_id")
+    tag = models.TextField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="tag_rows", db_constraint=False
+    )
+
+    def __str__(self) -> str:
+        return f"{self.tag} of {self.run_id}"
+
+
 class StepRun(models.Model):
     """One execution of a step in a run; a mapped step has one per item, beside its planner.
 

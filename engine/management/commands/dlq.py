@@ -59,6 +59,7 @@ class Command(OperatorCommand):
                 state=state,
                 department=options["department"],
                 automation=options["automation"],
+                error_code=options["error_code"],
             )
         )
 
@@ -103,6 +104,7 @@ class Command(OperatorCommand):
                 state="open",
                 department=options["department"],
                 automation=options["automation"],
+                error_code=options["error_code"],
             )
         return [dead_letter_selectors.dead_letter(dead_letter_id=found) for found in options["id"]]
 
@@ -157,3 +159,4 @@ class Command(OperatorCommand):
 def _filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--department")
     parser.add_argument("--automation")
+    parser.add_argument("--error-code")

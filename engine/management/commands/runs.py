@@ -64,6 +64,7 @@ class Command(OperatorCommand):
         parser.add_argument("--automation")
         parser.add_argument("--correlation-id")
         parser.add_argument("--error-code", help="of the run, not of its steps")
+        parser.add_argument("--tag")
         parser.add_argument("--limit", type=int, default=20)
         parser.add_argument("--before", type=run_id, help="only runs older than this one")
 
@@ -127,6 +128,7 @@ class Command(OperatorCommand):
                 automation=options["automation"],
                 correlation_id=options["correlation_id"],
                 error_code=options["error_code"],
+                tag=options["tag"],
             ),
             before=options["before"],
         )

@@ -246,6 +246,30 @@ def test_list__finds_by_correlation_error_and_time(api, line):
     assert found(created_after=moment, automation="lab.squares", limit=1) == [third["id"]]
 
 
+def test_list__finds_by_tag_as_tags_come_and_go(api, line):
+    first = api.send("/runs", {**SQUARES, "tags": ["spring", "vip", "vip"]}).json()["id"]
+    second = api.send("/runs", {**SQUARES, "tags": ["spring"], "correlation_id": "c"}).json()["id"]
+    third = api.send("/runs", {**SQUARES, "correlation_id": "c"}).json()["id"]
+
+    def found(**query):
+        return [run["id"] for run in api.get("/runs", query).json()["results"]]
+
+    assert found(tag="spring") == [second, first]
+    assert found(tag="vip") == [first]
+    assert found(tag="spring", correlation_id="c") == [second]
+    assert found(tag="spring", department="lab", state="pending") == [second, first]
+    assert found(tag="spring", state="failed") == found(tag="spri") == found(tag="VIP") == []
+    assert found(tag="spring", automation="lab.squares", limit=1) == [second]
+    moment = api.get(f"/runs/{second}").json()["created_at"]
+    assert found(tag="spring", created_before=moment) == [first]
+    change(api, {"id": first}, {"tags": ["autumn"]})
+    change(api, {"id": third}, {"tags": ["spring", "late"]})
+    assert found(tag="spring") == [third, second]
+    assert (found(tag="autumn"), found(tag="vip")) == ([first], [])
+    Run.objects.get(pk=second).delete()
+    assert found(tag="spring") == [third]
+
+
 def test_list__counts_as_far_as_that_is_cheap(api, line, monkeypatch):
     for _ in range(4):
         api.send("/runs", SQUARES)
@@ -275,6 +299,9 @@ def test_list__counts_as_far_as_that_is_cheap(api, line, monkeypatch):
         "correlation_id=%00",
         "correlation_id=",
         "error_code=",
+        "tag=",
+        "tag=%00",
+        "tag=" + "t" * 101,
         "department=",
         "automation=",
         "count=perhaps",

@@ -241,6 +241,17 @@ def test_list__of_runs_by_word_reads_a_page(many_runs):
         assert pages(text, **values, **ends) < FEW, word
 
 
+def test_list__of_runs_by_tag_reads_a_page(many_runs):
+    sql.count("UPDATE engine_run SET tags = '[\"all\"]'")
+    sql.count("UPDATE engine_run SET tags = '[\"all\", \"few\"]' WHERE department = 'rare'")
+    sql.count("ANALYZE engine_runtag")
+    text = run_selectors.statement(of="", word="tag", by_state=False, dated=False, upward=False)
+    asked = {"states": list(RunState), "error_code": None, "limit": 50}
+    ends = {"before": run_selectors.LAST_ID, "after": run_selectors.FIRST_ID}
+    assert pages(text, tag="few", **asked, **ends) < FEW
+    assert pages(text, tag="all", **asked, **ends) < 2 * FEW  # a page and its rows
+
+
 def test_list__of_runs_is_the_newest_of_all_states(many_runs):
     of = run_selectors.Wanted(department="seeded1")
     found = run_selectors.runs(wanted=of, limit=200)
