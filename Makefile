@@ -77,12 +77,12 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(RUN) -m ruff check --fix .
 
 requirements: $(VENV)/.installed-dev ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
-	@for name in base embedded dev; do \
-		constraint=$$([ $$name = base ] || echo "--constraints requirements/base.txt"); \
+	@constraint=; for name in base embedded dev; do \
 		$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --custom-compile-command "make requirements" \
 			$(if $(UPGRADE),--upgrade) $$constraint -o requirements/$$name.txt requirements/$$name.in \
 			|| exit 1; \
+		constraint="$$constraint --constraints requirements/$$name.txt"; \
 	done
 
 clean: ## Remove .venv and caches; the data in var/ stays

@@ -139,6 +139,15 @@ def _schema_of(described: dict[str, Any], definitions: dict[str, Any]) -> dict[s
     }
 
 
+def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the model of the object at the place within what the model describes."""
+    for part in place:
+        inner = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return model
+
+
 def _invalid(
     exc: ValidationError, *, kind: str, prefix: str, known: type[BaseModel]
 ) -> RequestInvalid:
@@ -147,7 +156,8 @@ def _invalid(
         place = "/".join(str(part) for part in error["loc"])
         reason = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            reason = f"unknown; known: {', '.join(known.model_fields) or 'none'}"
+            fields = _model_at(known, error["loc"][:-1]).model_fields
+            reason = f"unknown; known: {', '.join(fields) or 'none'}"
         elif error["type"] == "model_type":
             reason = "must be a JSON object"
         elif error["type"] == "string_pattern_mismatch":

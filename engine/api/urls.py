@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from django.urls import path
 
-from engine.api import artifacts, auth, dead_letters, runs
+from engine.api import artifacts, auth, bulk, dead_letters, runs
 
 urlpatterns = [
     path("runs", runs.RunsView.as_view(), name="runs"),
+    # Before the runs themselves: none has this id.
+    path("runs/cancel", bulk.CancelRunsView.as_view(), name="runs-cancel"),
     path("runs/<str:run_id>", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/steps", runs.StepsView.as_view(), name="run-steps"),
     path("runs/<str:run_id>/events", runs.EventsView.as_view(), name="run-events"),
@@ -19,6 +21,16 @@ urlpatterns = [
     path("runs/<str:run_id>/retry", runs.RetryView.as_view(), name="run-retry"),
     path("artifacts/<str:artifact_id>", artifacts.ArtifactView.as_view(), name="artifact"),
     path("dead-letters", dead_letters.DeadLettersView.as_view(), name="dead-letters"),
+    path(
+        "dead-letters/requeue",
+        bulk.RequeueDeadLettersView.as_view(),
+        name="dead-letters-requeue",
+    ),
+    path(
+        "dead-letters/discard",
+        bulk.DiscardDeadLettersView.as_view(),
+        name="dead-letters-discard",
+    ),
     path(
         "dead-letters/<str:dead_letter_id>",
         dead_letters.DeadLetterView.as_view(),
