@@ -33,8 +33,6 @@ MOST_SHOWN = 50
 DEFAULT_LIMIT = 200
 
 Filter = TypeVar("Filter", RunFilter, DeadLetterFilter)
-Item = TypeVar("Item", bound=BaseModel)
-Identity = TypeVar("Identity", int, UUID)
 Limit = Annotated[int, Field(strict=True, ge=1, le=bulk.MOST_AT_ONCE)]
 
 
@@ -69,42 +67,47 @@ class BulkDeadLetters(_BulkRequest[DeadLetterFilter]):
     """Which open dead letters."""
 
 
-class _Refused(BaseModel, Generic[Identity]):
-    id: Identity
+class RefusedRun(BaseModel):
+    """A run that could not be acted on."""
+
+    id: UUID
     code: str
     detail: str
 
 
-class _BulkOutcome(BaseModel, Generic[Item, Identity]):
+class RefusedDeadLetter(BaseModel):
+    """A dead letter that could not be acted on."""
+
+    id: int
+    code: str
+    detail: str
+
+
+class _Outcome(BaseModel):
     applied: bool
     matched: int = Field(description="How many were found, up to the limit")
     more: bool = Field(description="More match: call again for the rest")
     as_of: datetime = Field(
-        description="When it was looked; as `created_before` it keeps newer ones out"
+        description="When it was looked; as `created_before` it keeps newer runs out"
     )
-    results: list[Item] = Field(description=f"The first {MOST_SHOWN} found, as they were")
-    done: list[Identity] = Field(description="What was acted on; empty in a preview")
-    refused: list[_Refused[Identity]] = Field(description="What could not be acted on, and why")
 
 
-class RefusedRun(_Refused[UUID]):
-    """A run that could not be acted on."""
-
-
-class RefusedDeadLetter(_Refused[int]):
-    """A dead letter that could not be acted on."""
-
-
-class BulkRuns(_BulkOutcome[RunSummary, UUID]):
+class BulkRuns(_Outcome):
     """What became of the runs."""
 
-    refused: list[RefusedRun]
+    results: list[RunSummary] = Field(description=f"The first {MOST_SHOWN} found, as they were")
+    done: list[UUID] = Field(description="What was acted on; empty in a preview")
+    refused: list[RefusedRun] = Field(description="What could not be acted on, and why")
 
 
-class BulkLetters(_BulkOutcome[DeadLetterEntry, int]):
+class BulkLetters(_Outcome):
     """What became of the dead letters."""
 
-    refused: list[RefusedDeadLetter]
+    results: list[DeadLetterEntry] = Field(
+        description=f"The first {MOST_SHOWN} found, as they were"
+    )
+    done: list[int] = Field(description="What was acted on; empty in a preview")
+    refused: list[RefusedDeadLetter] = Field(description="What could not be acted on, and why")
 
 
 Act = TypeVar("Act", bound="Callable[..., Response]")
@@ -147,7 +150,10 @@ class CancelRunsView(APIView):
             apply=asked.apply,
             limit=asked.limit,
         )
-        shown = [RunSummary.of(run) for run in outcome.found[:MOST_SHOWN]]
+        shown = [
+            permissions.shown(request, RunSummary.of(run), run.department)
+            for run in outcome.found[:MOST_SHOWN]
+        ]
         return _answer(BulkRuns, outcome, shown, applied=asked.apply, as_of=looked)
 
 
@@ -171,7 +177,10 @@ class _DeadLettersView(APIView):
             apply=asked.apply,
             limit=asked.limit,
         )
-        shown = [DeadLetterEntry.of(row) for row in outcome.found[:MOST_SHOWN]]
+        shown = [
+            permissions.shown(request, DeadLetterEntry.of(row), row.department)
+            for row in outcome.found[:MOST_SHOWN]
+        ]
         return _answer(BulkLetters, outcome, shown, applied=asked.apply, as_of=looked)
 
 
@@ -217,16 +226,17 @@ def _answer(
     applied: bool,
     as_of: datetime,
 ) -> Response:
-    answer = kind(
-        applied=applied,
-        matched=len(outcome.found),
-        more=outcome.is_cut,
-        as_of=as_of,
-        results=shown,
-        done=outcome.done,
-        refused=[
-            {"id": one.id, "code": one.code, "detail": one.message}  # type: ignore[misc] # pydantic builds it
-            for one in outcome.refused
-        ],
+    answer = kind.model_validate(
+        {
+            "applied": applied,
+            "matched": len(outcome.found),
+            "more": outcome.is_cut,
+            "as_of": as_of,
+            "results": shown,
+            "done": outcome.done,
+            "refused": [
+                {"id": one.id, "code": one.code, "detail": one.message} for one in outcome.refused
+            ],
+        }
     )
     return Response(answer.model_dump(mode="json"))

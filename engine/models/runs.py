@@ -125,7 +125,7 @@ class Run(models.Model):
 class RunTag(models.Model):
     """A tag of a run, for the list of runs with it.
 
-    The database keeps it beside `Run.tags` (migration 0012): nobody else writes it.
+    The database keeps it beside `Run.tags` (migration `runtag`): nobody else writes it.
     """
 
     pk = models.CompositePrimaryKey("tag", "run_id")

@@ -168,3 +168,11 @@ def test_bulk__reaches_the_departments_in_which_the_scope_is_held_and_no_others(
     DeadLetter.objects.update(department="finance")
     found = limited.send("/dead-letters/requeue", {"filter": {"automation": "lab.fragile"}}).json()
     assert found["matched"] == 0
+
+
+def test_bulk__shows_no_payload_without_its_scope(api, line, letters):
+    bare = ApiClient("dead_letters.write")
+    (first, _) = bare.send(
+        "/dead-letters/requeue", {"filter": {"automation": "lab.fragile"}}
+    ).json()["results"]
+    assert (first["payloads_hidden"], first["error"]["message"]) == (True, None)

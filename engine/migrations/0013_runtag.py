@@ -46,7 +46,7 @@ ON CONFLICT DO NOTHING
 
 class Migration(migrations.Migration):
 
-    dependencies = [("engine", "0011_role_grants")]
+    dependencies = [("engine", "0012_lockouts")]
 
     operations = [
         migrations.CreateModel(
