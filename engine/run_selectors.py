@@ -53,7 +53,7 @@ WHERE {word} = %(word)s AND {word} <> '' AND id < %(before)s AND id > %(after)s 
 ORDER BY id {way} LIMIT %(limit)s
 """
 _TAGGED = "jsonb_exists(tags, %(tag)s) AND"
-# Along the tag's own table (migration `runtag`), newest first as it lies; the rest is asked of each.
+# Along the tag's own table, newest first as it lies; the rest is asked of each.
 _BY_TAG = """
 SELECT tagged.run_id AS id
 FROM engine_runtag tagged JOIN engine_run run ON run.id = tagged.run_id

@@ -9,9 +9,8 @@ from engine.models.idempotency import IdempotentAnswer
 from engine.models.lanes import Lane, WorkerPresence
 from engine.models.lockouts import Lockout
 from engine.models.roles import RoleGrant
-from engine.models.runs import Lease, Run, StepInput, StepOutput, StepRun
-from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
 from engine.models.runs import Lease, Run, RunTag, StepInput, StepOutput, StepRun
+from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Artifact",

@@ -46,7 +46,7 @@ ON CONFLICT DO NOTHING
 
 class Migration(migrations.Migration):
 
-    dependencies = [("engine", "0012_lockouts")]
+    dependencies = [("engine", "0013_webhooks")]
 
     operations = [
         migrations.CreateModel(
