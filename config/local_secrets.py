@@ -16,8 +16,8 @@ def kept_secret(path: Path) -> str:
 
     Several processes may start at once: the first to link its file in wins, the others read it.
     """
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text().strip()
+    if known := known_secret(path):
+        return known
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -27,3 +27,10 @@ def kept_secret(path: Path) -> str:
         os.link(fresh, path)
     fresh.unlink()
     return path.read_text().strip()
+
+
+def known_secret(path: Path) -> str:
+    """Return the secret in the file; empty without one."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    return ""

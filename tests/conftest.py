@@ -8,6 +8,14 @@ from tests import legal_moves
 from tests.outside import Outside
 
 
+@pytest.fixture(autouse=True)
+def nothing_known_of_tokens():
+    """Each test has a database of its own; the process remembers what it last heard of one."""
+    from engine.access import snapshot  # noqa: PLC0415 - needs settings
+
+    snapshot.forget()
+
+
 @pytest.fixture
 def broker():
     """An empty Redis."""

@@ -141,6 +141,10 @@ INLINE_VALUE_BYTES = 64 * 1024
 MAX_ARTIFACT_BYTES = integer("MAX_ARTIFACT_BYTES", 100_000_000)
 
 # --- access ---------------------------------------------------------------------------------
+#: Seals what is secret in the database. Of several, separated by commas, the first seals and all
+#: unseal: put a new one in front.
+MASTER_KEY = text("MASTER_KEY", "")
+#: Optional: taken on as a key of the keyring when it is first seen (engine/access/README.md).
 JWT_SECRET = text("JWT_SECRET", "")
 #: How many calls each caller may make, by kind (engine.access.throttling).
 THROTTLE_RATES = rates("THROTTLE_RATES", "read=12000/min,write=6000/min,anonymous=600/min")
@@ -148,8 +152,6 @@ THROTTLE_RATES = rates("THROTTLE_RATES", "read=12000/min,write=6000/min,anonymou
 THROTTLE_WAIT_SECONDS = number("THROTTLE_WAIT_SECONDS", 0.05)
 ACCESS_TOKEN_SECONDS = integer("ACCESS_TOKEN_SECONDS", 900)
 REFRESH_TOKEN_SECONDS = integer("REFRESH_TOKEN_SECONDS", 604_800)
-#: Seals secrets that are stored; of several, comma-separated, the first seals, all unseal.
-MASTER_KEY = text("MASTER_KEY", "")
 
 # --- webhooks -------------------------------------------------------------------------------
 #: Where this API is reached from outside, e.g. https://engine.example.com; links begin with it.

@@ -8,19 +8,25 @@ from config.environment import flag, integer
 from config.settings.base import *
 from config.settings.base import JWT_SECRET, MASTER_KEY, SECRET_KEY
 
-#: Below this many characters a secret can be guessed in time.
-MIN_SECRET_CHARACTERS = 32
+#: Below this many characters a secret can be guessed in time; so can one of few different ones.
+MIN_SECRET_CHARACTERS, MIN_SECRET_ALPHABET = 32, 8
 
-for _name, _value in {
-    "SECRET_KEY": SECRET_KEY,
-    "JWT_SECRET": JWT_SECRET,
-    "MASTER_KEY": MASTER_KEY,
-}.items():
-    if len(_value) < MIN_SECRET_CHARACTERS:
+_secrets = [("SECRET_KEY", SECRET_KEY), *(("MASTER_KEY", part) for part in MASTER_KEY.split(","))]
+if JWT_SECRET:
+    _secrets.append(("JWT_SECRET", JWT_SECRET))
+for _name, _value in _secrets:
+    if (
+        len(_value.strip()) < MIN_SECRET_CHARACTERS
+        or len(set(_value.strip())) < MIN_SECRET_ALPHABET
+    ):
         raise ImproperlyConfigured(
-            f"{_name} must be set to at least {MIN_SECRET_CHARACTERS} characters; "
-            "make one with: openssl rand -hex 32"
+            f"{_name} must be set to at least {MIN_SECRET_CHARACTERS} characters, "
+            f"{MIN_SECRET_ALPHABET} of them different; make one with: openssl rand -hex 32"
         )
+if len({_value.strip() for _, _value in _secrets}) < len(_secrets):
+    raise ImproperlyConfigured(
+        "SECRET_KEY, MASTER_KEY and JWT_SECRET must differ: who learns one must not have the others"
+    )
 
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True

@@ -12,7 +12,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine.access import people, tokens
+from engine.access import people, sign_ins, tokens
 from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
 from engine.api.problems import Problem
@@ -95,13 +95,11 @@ class TokenView(_OpenView):
         )
         if user is None:
             raise AuthenticationFailed("Name or password is wrong.", code="credentials_invalid")
-        pair = TokenPair(
-            access=people.access_token(user),
-            refresh=people.refresh_token(user),
-            expires_in=settings.ACCESS_TOKEN_SECONDS,
-            scopes=people.scopes_of(user),
-        )
-        return Response(pair.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+        try:
+            pair = sign_ins.begin(user)
+        except tokens.TokenInvalidError as exc:
+            raise AuthenticationFailed(exc.message, code="credentials_invalid") from None
+        return _given(pair)
 
 
 class RefreshView(_OpenView):
@@ -110,25 +108,35 @@ class RefreshView(_OpenView):
     @extend_schema(
         tags=["access"],
         operation_id="refreshToken",
-        summary="Get a new access token for a refresh token",
+        summary="Get the next tokens for a refresh token",
+        description=(
+            "The refresh token is worth nothing afterwards. One that comes back (401 "
+            "`token_revoked`) was copied: the whole sign-in has ended. Of two requests at the same "
+            "time one gets tokens, the other 401 `token_used`."
+        ),
         auth=[],
         request=RefreshRequest,
-        responses={200: AccessToken, 400: Problem, 401: Problem, 429: Problem},
+        responses={200: TokenPair, 400: Problem, 401: Problem, 429: Problem},
     )
     def post(self, request: Request) -> Response:
-        """Exchange a refresh token for an access token with the user's scopes of now."""
+        """Exchange a refresh token for the next two, with the user's scopes of now."""
+        came_at = datetime.now(UTC)
         requests.query(request, requests.Nothing)
         given = requests.body(request.data, RefreshRequest)
         try:
-            user = people.refreshed(given.refresh)
+            return _given(sign_ins.exchange(given.refresh, came_at=came_at))
         except tokens.TokenInvalidError as exc:
             raise AuthenticationFailed(exc.message, code=exc.code) from None
-        token = AccessToken(
-            access=people.access_token(user),
-            expires_in=settings.ACCESS_TOKEN_SECONDS,
-            scopes=people.scopes_of(user),
-        )
-        return Response(token.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+def _given(pair: sign_ins.Pair) -> Response:
+    answer = TokenPair(
+        access=pair.access,
+        refresh=pair.refresh,
+        expires_in=settings.ACCESS_TOKEN_SECONDS,
+        scopes=pair.scopes,
+    )
+    return Response(answer.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 
 class MeView(APIView):

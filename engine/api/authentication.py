@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
-from engine.access import tokens
+from engine.access import bearers, tokens
 from engine.api.principal import Principal
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class BearerAuthentication(BaseAuthentication):
             )
         try:
             token = parts[1].decode("ascii")
-            claims = tokens.verify(token, key=settings.JWT_SECRET)
+            claims = bearers.verified(token)
         except UnicodeDecodeError:
             raise AuthenticationFailed(
                 "The token is not valid here.", code="token_invalid"

@@ -15,6 +15,7 @@ from rest_framework.views import set_rollback
 
 from engine import sql
 from engine.access.lockouts import LockedOutError
+from engine.access.sealing import UnsealableError
 from engine.api import throttles
 from engine.errors import (
     EngineError,
@@ -114,7 +115,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:
         errors = getattr(exc, "errors", [])
         members = {name: getattr(exc, name) for name in ("scope", "current") if hasattr(exc, name)}
         if challenge := getattr(exc, "auth_header", None):
-            known = ', error="invalid_token"' if code == "token_invalid" else ""
+            known = ', error="invalid_token"' if code.startswith("token_") else ""
             headers["WWW-Authenticate"] = f"{challenge}{known}"
         elif "scope" in members:
             headers["WWW-Authenticate"] = (
@@ -152,6 +153,9 @@ def _of_domain(exc: EngineError) -> tuple[int, str, str, list[tuple[str, str]]]:
     for kind, status in _STATUSES.items():
         if isinstance(exc, kind):
             return status, exc.code, exc.message, []
+    if isinstance(exc, UnsealableError):
+        log.error("master_key_wrong", error=exc.message)
+        return 503, exc.code, "This installation cannot read its own secrets; its log says why.", []
     if isinstance(exc, StepError) and exc.code == "artifact_too_large":
         return 413, exc.code, exc.message, []
     return 400, exc.code, exc.message, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,7 +58,11 @@ class Interface(BaseCommand):
     """A command that says what is wrong in one line, and writes text, tables or JSON."""
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Report what an argument's type refuses as one line too."""
+        """Report what an argument's type refuses as one line too; log beside the output."""
+        for handler in logging.getLogger().handlers:
+            # Whoever reads the output (`TOKEN=$(… mint_jwt …)`) must not read log lines.
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+                handler.setStream(sys.stderr)
         try:
             super().run_from_argv(argv)
         except CommandError as exc:

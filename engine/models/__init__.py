@@ -10,9 +10,11 @@ from engine.models.lanes import Lane, WorkerPresence
 from engine.models.lockouts import Lockout
 from engine.models.roles import RoleGrant
 from engine.models.runs import Lease, Run, RunTag, StepInput, StepOutput, StepRun
+from engine.models.tokens import AccessVersion, MachineToken, Revocation, SignIn, SigningKey
 from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
+    "AccessVersion",
     "Artifact",
     "AutomationVersion",
     "DeadLetter",
@@ -21,11 +23,15 @@ __all__ = [
     "Lane",
     "Lease",
     "Lockout",
+    "MachineToken",
     "OutboxEvent",
+    "Revocation",
     "RoleGrant",
     "Run",
     "RunEvent",
     "RunTag",
+    "SignIn",
+    "SigningKey",
     "StepInput",
     "StepOutput",
     "StepRun",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.test import Client
 
-from engine.access import tokens
+from engine.access import keyring, tokens
 from engine.models import StepRun
 from tests.eventually import eventually
 
@@ -15,8 +15,10 @@ ALL = ("runs.*", "departments.*", "dead_letters.*", "artifacts.*")
 
 
 def token(*scopes, ttl_seconds=60, key=None, kind="access", subject="tester"):
+    """Return a token as somebody else mints it who holds JWT_SECRET, or another key."""
+    kid = keyring._kid_of(settings.JWT_SECRET)
     return tokens.mint(
-        key=key or settings.JWT_SECRET,
+        keys=tokens.Keyring(signing=kid, secrets={kid: key or settings.JWT_SECRET}),
         subject=subject,
         scopes=scopes,
         ttl_seconds=ttl_seconds,

@@ -5,23 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from engine.access import scopes, tokens
-from engine.errors import EngineError
-from engine.management.interface import actor
+from engine.access import machines, revocations, scopes, tokens
+from engine.management.interface import Interface, actor
 
 if TYPE_CHECKING:
     import argparse
 
 DEFAULT_TTL_SECONDS = 3600
-MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
+MAX_TTL_SECONDS = revocations.LONGEST_SECONDS
 
 
-class Command(BaseCommand):
-    help = "Print a token with the scopes asked for."
-    #: A token needs the key, not the database nor the catalog.
+class Command(Interface):
+    help = "Print a token with the scopes asked for; `tokens list` shows what was minted."
+    #: A token needs the database, not the catalog.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -38,23 +36,21 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        try:
-            granted = scopes.parse(options["scopes"])
-        except EngineError as exc:
-            raise CommandError(exc.message) from exc
+        granted = scopes.parse(options["scopes"])
         if not 1 <= options["ttl"] <= MAX_TTL_SECONDS:
             raise CommandError(f"--ttl must be between 1 and {MAX_TTL_SECONDS} seconds.")
-        subject = options["subject"].strip() or actor()
+        by = actor()
+        subject = options["subject"].strip() or by
         if len(subject) > tokens.SUBJECT_CHARACTERS or not subject.isprintable():
             raise CommandError(
                 f"--subject must be printable and at most {tokens.SUBJECT_CHARACTERS} characters."
             )
         self.stdout.write(
-            tokens.mint(
-                key=settings.JWT_SECRET,
+            machines.mint(
                 subject=subject,
                 scopes=granted,
                 ttl_seconds=options["ttl"],
                 now=datetime.now(UTC),
+                by=by,
             )
         )
