@@ -57,6 +57,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "departments", "description": "Departments and the automations they own"},
         {"name": "dead letters", "description": "Steps that failed for good"},
         {"name": "artifacts", "description": "Files that runs read and made"},
+        {"name": "webhooks", "description": "Tell other systems, and be told by them"},
         {"name": "access", "description": "Tokens"},
     ],
 }

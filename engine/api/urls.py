@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from engine.api import artifacts, auth, bulk, dead_letters, runs
+from engine.api import artifacts, auth, bulk, dead_letters, runs, webhooks
 
 urlpatterns = [
     path("runs", runs.RunsView.as_view(), name="runs"),
@@ -45,6 +45,33 @@ urlpatterns = [
         "dead-letters/<str:dead_letter_id>/discard",
         dead_letters.DiscardView.as_view(),
         name="dead-letter-discard",
+    ),
+    path("webhooks", webhooks.WebhooksView.as_view(), name="webhooks"),
+    path("webhooks/<str:webhook_id>", webhooks.WebhookView.as_view(), name="webhook"),
+    path(
+        "webhooks/<str:webhook_id>/rotate-secret",
+        webhooks.RotateSecretView.as_view(),
+        name="webhook-rotate-secret",
+    ),
+    path("webhooks/<str:webhook_id>/enable", webhooks.EnableView.as_view(), name="webhook-enable"),
+    path(
+        "webhooks/<str:webhook_id>/disable", webhooks.DisableView.as_view(), name="webhook-disable"
+    ),
+    path("webhooks/<str:webhook_id>/test", webhooks.SendTestView.as_view(), name="webhook-test"),
+    path(
+        "webhooks/<str:webhook_id>/deliveries",
+        webhooks.DeliveriesView.as_view(),
+        name="webhook-deliveries",
+    ),
+    path(
+        "webhooks/<str:webhook_id>/deliveries/<str:delivery_id>",
+        webhooks.DeliveryView.as_view(),
+        name="webhook-delivery",
+    ),
+    path(
+        "webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/resend",
+        webhooks.ResendView.as_view(),
+        name="webhook-resend",
     ),
     path("auth/token", auth.TokenView.as_view(), name="auth-token"),
     path("auth/refresh", auth.RefreshView.as_view(), name="auth-refresh"),

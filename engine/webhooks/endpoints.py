@@ -32,7 +32,8 @@ EVENT_TYPES: dict[str, str] = {
     "approval.requested": "a step waits for an approval",
     "approval.decided": "an approval was given or refused",
 }
-CHANGEABLE = ("url", "description", "event_types", "department")
+#: Not the department: the log that stands there is of the one it was made for.
+CHANGEABLE = ("url", "description", "event_types")
 MAX_DESCRIPTION_CHARACTERS = 200
 #: How long the secret before the present one goes on signing, in hours.
 OLD_SECRET_HOURS = 24

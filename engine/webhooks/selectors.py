@@ -1,0 +1,74 @@
+"""What can be read of webhooks. Bounded, indexed, no side effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.errors import NotFoundError
+from engine.models import WebhookDelivery, WebhookEndpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+def endpoints(
+    *,
+    limit: int,
+    before: int | None = None,
+    department: str | None = None,
+    departments: Sequence[str] | None = None,
+    enabled: bool | None = None,
+) -> list[WebhookEndpoint]:
+    """Return endpoints, newest first; `before` is the last id of the page before.
+
+    departments: leave out those of all others; None leaves out nothing.
+    """
+    found = WebhookEndpoint.objects.order_by("-id")
+    if department is not None:
+        found = found.filter(department=department)
+    if departments is not None:
+        found = found.filter(department__in=departments)
+    if enabled is not None:
+        found = found.filter(enabled=enabled)
+    if before is not None:
+        found = found.filter(id__lt=before)
+    return list(found[:limit])
+
+
+def endpoint(*, endpoint_id: int) -> WebhookEndpoint:
+    """Return one endpoint, or NotFoundError."""
+    found = WebhookEndpoint.objects.filter(pk=endpoint_id).first()
+    if found is None:
+        raise NotFoundError(f"There is no webhook {endpoint_id}")
+    return found
+
+
+def deliveries(
+    *,
+    endpoint_id: int,
+    limit: int,
+    before: int | None = None,
+    status: str | None = None,
+    event_type: str | None = None,
+    run_id: UUID | None = None,
+) -> list[WebhookDelivery]:
+    """Return the log of an endpoint, newest first; `before` is the last id of the page before."""
+    found = WebhookDelivery.objects.filter(endpoint=endpoint_id).order_by("-id")
+    if status:
+        found = found.filter(status=status)
+    if event_type:
+        found = found.filter(event_type=event_type)
+    if run_id:
+        found = found.filter(run_id=run_id)
+    if before is not None:
+        found = found.filter(id__lt=before)
+    return list(found[:limit])
+
+
+def delivery(*, endpoint_id: int, delivery_id: int) -> WebhookDelivery:
+    """Return one delivery of an endpoint, or NotFoundError."""
+    found = WebhookDelivery.objects.filter(pk=delivery_id, endpoint=endpoint_id).first()
+    if found is None:
+        raise NotFoundError(f"There is no delivery {delivery_id} of webhook {endpoint_id}")
+    return found
