@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.access.policy import Policy
 
 #: What people are shown in place of payload.
-HIDDEN = "hidden: your roles do not show what this is about"
+HIDDEN = "not shown to your roles"
 
 
 class Disclosed(BaseModel):

@@ -63,8 +63,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 
-def _link(title: str, icon: str, view: str, *, query: str = "") -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": format_lazy("{}{}", reverse_lazy(view), query)}
+def _link(title: str, icon: str, view: str, *, sees: str = "", query: str = "") -> dict[str, Any]:
+    """Return an entry of the menu; `sees` names who sees it in `engine.admin.rights`."""
+    found = {"title": title, "icon": icon, "link": format_lazy("{}{}", reverse_lazy(view), query)}
+    return found | ({"permission": f"engine.admin.rights.sees_{sees}"} if sees else {})
 
 
 UNFOLD: dict[str, Any] = {
@@ -87,31 +89,57 @@ UNFOLD: dict[str, Any] = {
                 "title": "Work",
                 "items": [
                     _link("Overview", "space_dashboard", "admin:index"),
-                    _link("Runs", "conveyor_belt", "admin:engine_run_changelist"),
-                    _link("Dead letters", "report", "admin:engine_deadletter_changelist"),
+                    _link("Runs", "conveyor_belt", "admin:engine_run_changelist", sees="runs"),
+                    _link(
+                        "Dead letters",
+                        "report",
+                        "admin:engine_deadletter_changelist",
+                        sees="dead_letters",
+                    ),
                     _link(
                         "Effects",
                         "outgoing_mail",
                         "admin:engine_effect_changelist",
+                        sees="dead_letters",
                         query="?state__exact=unknown",
                     ),
-                    _link("Files", "draft", "admin:engine_artifact_changelist"),
+                    _link("Files", "draft", "admin:engine_artifact_changelist", sees="files"),
                 ],
             },
             {
                 "title": "Business",
                 "items": [
-                    _link("Departments", "domain", "admin:departments_department_changelist"),
-                    _link("Automations", "account_tree", "admin:departments_automation_changelist"),
-                    _link("Schedules", "event_repeat", "admin:departments_schedule_changelist"),
+                    _link(
+                        "Departments",
+                        "domain",
+                        "admin:departments_department_changelist",
+                        sees="departments",
+                    ),
+                    _link(
+                        "Automations",
+                        "account_tree",
+                        "admin:departments_automation_changelist",
+                        sees="departments",
+                    ),
+                    _link(
+                        "Schedules",
+                        "event_repeat",
+                        "admin:departments_schedule_changelist",
+                        sees="schedules",
+                    ),
                 ],
             },
             {
                 "title": "Installation",
                 "items": [
-                    _link("Workers", "memory", "admin:engine_workerpresence_changelist"),
-                    _link("People", "group", "admin:auth_user_changelist"),
-                    _link("Lockouts", "lock", "admin:engine_lockout_changelist"),
+                    _link(
+                        "Workers",
+                        "memory",
+                        "admin:engine_workerpresence_changelist",
+                        sees="workers",
+                    ),
+                    _link("People", "group", "admin:auth_user_changelist", sees="people"),
+                    _link("Lockouts", "lock", "admin:engine_lockout_changelist", sees="people"),
                     {"title": "API", "icon": "api", "link": reverse_lazy("docs")},
                 ],
             },

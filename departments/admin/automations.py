@@ -10,6 +10,7 @@ from django.utils.html import format_html, format_html_join
 
 from departments.models import Automation
 from engine.admin.reading import ReadingAdmin
+from engine.admin.rights import DepartmentFilter
 from engine.graph import Graph
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class AutomationAdmin(ReadingAdmin):
     """Automations, by name."""
 
+    read_scope, department_field = "departments.read", "department_id"
     list_display = ["name", "title", "department", "version", "declared"]
-    list_filter = ["department", "declared"]
+    list_filter = [DepartmentFilter, "declared"]
     list_select_related = ["department", "current_version"]
     search_fields = ["name", "title"]
     ordering = ["name"]

@@ -13,15 +13,20 @@ from django.utils import timezone
 
 from departments import selectors as departments
 from engine import dead_letter_selectors, run_selectors
+from engine.admin import rights
 from engine.admin.reading import badge, lane_badge
 from engine.admin.runs import seconds
+from engine.disclosure import HIDDEN, shown
 from engine.models import Run, WorkerPresence
+from engine.representations import DeadLetterEntry
 from engine.states import RunState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from django.http import HttpRequest
+
+    from engine.access.policy import Reach
 
 HOURS = 24
 RECENT_RUNS = 8
@@ -55,11 +60,13 @@ class Hour:
 
 def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
     """Add to the index page what an operator wants to know first (unfold's DASHBOARD_CALLBACK)."""
-    if not request.user.has_perm("engine.view_run"):
+    seen = rights.reach(request, "runs.read")
+    if not seen:
         return given
-    statuses = departments.departments()
+    statuses = departments.departments(only=seen.only)
     now = timezone.now()
-    hours = _hours(now)
+    hours = _hours(now, seen)
+    letters = rights.reach(request, "dead_letters.read")
     states: dict[str, int] = {}
     for status in statuses:
         for state, number in status.open_runs.items():
@@ -74,29 +81,43 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
         "open_runs": sum(states.values()),
         "open_states": [(badge(state), number) for state, number in sorted(states.items())],
         "blocked": states.get(RunState.BLOCKED, 0),
-        "dead_letters": sum(status.open_dead_letters for status in statuses),
+        "dead_letters": sum(
+            status.open_dead_letters for status in statuses if status.department.slug in letters
+        ),
         "success_rate": f"{FULL * good / (good + bad):.0f} %" if good + bad else "none",
         "good": good,
         "bad": bad,
-        "workers": list(online.order_by("hostname")),
+        # Of the whole installation: for whoever may see the page of workers.
+        "workers": list(online.order_by("hostname")) if rights.sees_workers(request) else None,
         "hours": hours,
         "hours_total": sum(hour.total for hour in hours),
         "hours_peak": max((hour.total for hour in hours), default=0),
         "statuses": [(status, lane_badge(paused=status.lane.paused)) for status in statuses],
         "recent": [
             (run, badge(run.state), seconds(run.duration))
-            for run in run_selectors.runs(limit=RECENT_RUNS)
+            for run in run_selectors.runs(
+                limit=RECENT_RUNS, wanted=run_selectors.Wanted(departments=seen.only)
+            )
         ],
-        "letters": dead_letter_selectors.dead_letters(limit=RECENT_LETTERS, state="open"),
+        "letters": [
+            shown(DeadLetterEntry.of(row), rights.policy_of(request), row.department)
+            for row in dead_letter_selectors.dead_letters(
+                limit=RECENT_LETTERS, state="open", departments=letters.only
+            )
+        ],
+        "hidden": HIDDEN,
     }
 
 
-def _hours(now: datetime) -> list[Hour]:
+def _hours(now: datetime, seen: Reach) -> list[Hour]:
     start = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
     hours = {start + timedelta(hours=n): Hour(start + timedelta(hours=n)) for n in range(HOURS)}
+    only = seen.only
     rows = (
         # Ids are UUIDv7: their order is that of creation, so the primary key serves the range.
-        Run.objects.filter(id__gte=first_id(start))
+        Run.objects.filter(
+            id__gte=first_id(start), **({} if only is None else {"department__in": only})
+        )
         .annotate(hour=TruncHour("created_at", tzinfo=start.tzinfo))
         .values("hour", "state")
         .annotate(number=Count("id"))

@@ -12,7 +12,7 @@ from django.urls import path, reverse
 from departments import selectors, services
 from departments.models import Department
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, lane_badge
+from engine.admin.reading import ReadingAdmin, lane_badge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ _DOORS: dict[str, tuple[Callable[..., object], str]] = {
 class DepartmentAdmin(ReadingAdmin):
     """Departments, by slug."""
 
+    read_scope, write_scope, department_field = "departments.read", "departments.write", "slug"
     list_display = ["title", "slug", "lane", "open_work", "letters", "declared"]
     ordering = ["slug"]
     fields = ["title", "slug", "purpose", "lane", "open_work", "letters", "declared"]
@@ -65,16 +66,12 @@ class DepartmentAdmin(ReadingAdmin):
         """Return the number of open dead letters."""
         return self._statuses[row.slug].open_dead_letters
 
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may pause departments."""
-        return allowed(request, "departments.write")
-
-    @admin.action(description="Pause: start nothing new", permissions=["steer"])
+    @admin.action(description="Pause: start nothing new", permissions=["act"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Department]) -> None:
         """Pause the selected departments."""
         self._steer(request, services.pause, queryset, done="Paused")
 
-    @admin.action(description="Resume", permissions=["steer"])
+    @admin.action(description="Resume", permissions=["act"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Department]) -> None:
         """Resume the selected departments."""
         self._steer(request, services.resume, queryset, done="Resumed")
@@ -92,9 +89,9 @@ class DepartmentAdmin(ReadingAdmin):
         """Pause or resume one department and return to its page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_steer_permission(request):
+        chosen = self.get_queryset(request).filter(slug=slug)
+        if not self.has_act_permission(request, chosen.first()):
             raise PermissionDenied
-        chosen = Department.objects.filter(slug=slug)
         if verb not in _DOORS or not chosen.exists():
             raise Http404
         door, done = _DOORS[verb]
@@ -111,7 +108,7 @@ class DepartmentAdmin(ReadingAdmin):
         """Show the department with what can be done."""
         found = next((s for s in selectors.departments() if s.department.slug == object_id), None)
         verb = ""
-        if found is not None and self.has_steer_permission(request):
+        if found is not None and self.has_act_permission(request, found.department):
             verb = "resume" if found.lane.paused else "pause"
         more = {"verb": verb, **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, more)
@@ -121,5 +118,5 @@ class DepartmentAdmin(ReadingAdmin):
         self, request: HttpRequest, door: Any, queryset: QuerySet[Department], *, done: str
     ) -> None:
         by = actor(request)
-        slugs = list(queryset.values_list("slug", flat=True))
+        slugs = self.actable(request, queryset)
         act(request, lambda slug: door(slug=slug, actor=by), slugs, done=done)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db.models import BooleanField, ExpressionWrapper, Q, Value
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpResponseRedirect
 from django.utils.html import format_html, format_html_join
@@ -14,8 +15,11 @@ from unfold.admin import ModelAdmin
 
 from departments import schedule_rules, schedules, selectors
 from departments.models import Automation, Schedule
+from engine.access.policy import PAYLOADS
+from engine.admin import rights
 from engine.admin.acting import act, actor
-from engine.admin.reading import allowed, badge, moment
+from engine.admin.reading import badge, moment
+from engine.disclosure import HIDDEN
 from engine.errors import EngineError, InputInvalidError
 
 if TYPE_CHECKING:
@@ -81,9 +85,11 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg] # not subscriptab
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
+class ScheduleAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold ships no types
     """Schedules, by name."""
 
+    read_scope, write_scope = "schedules.read", "schedules.write"
+    department_field = "automation__department_id"
     form = ScheduleForm
     list_display = [
         "name",
@@ -94,14 +100,28 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
         "last_fire",
         "state",
     ]
-    list_filter = ["enabled", "automation__department"]
+    list_filter = ["enabled", rights.DepartmentFilter]
     list_filter_submit = False
     list_select_related = ["automation"]
     search_fields = ["name", "automation__name"]
     ordering = ["name"]
     actions = ["enable_selected", "disable_selected"]
     compressed_fields = True
-    readonly_fields = ["state", "next_times", "last_fire", "input_form"]
+    readonly_fields = ["state", "next_times", "last_fire", "input_form", "payload"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        """Note on each row whether its payload may be shown: the columns do not know who asks."""
+        seen = rights.reach(request, PAYLOADS)
+        shows: Any = Value(seen.everywhere)
+        if seen.slugs:
+            shows = Q(automation__department_id__in=seen.slugs)
+        rows: QuerySet[Schedule] = super().get_queryset(request)
+        return rows.annotate(shows_payload=ExpressionWrapper(shows, BooleanField()))
+
+    @admin.display(description="Payload")
+    def payload(self, row: Schedule) -> str:  # noqa: ARG002 - Django's signature
+        """Return what stands in place of payload."""
+        return HIDDEN
 
     @admin.display(description="Cron")
     def expression(self, row: Schedule) -> str:
@@ -124,7 +144,8 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
         if not row.enabled:
             return badge("paused", text="disabled")
         if row.error:
-            return format_html("{} {}", badge("failed", text="failing"), row.error)
+            shown = row.error if getattr(row, "shows_payload", False) else HIDDEN
+            return format_html("{} {}", badge("failed", text="failing"), shown)
         return badge("succeeded", text="enabled")
 
     @admin.display(description="Next fire times")
@@ -145,12 +166,14 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
         text = json.dumps(schema, indent=2, ensure_ascii=False)
         return format_html('<pre class="abe-code">{}</pre>', text)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Schedule | None = None) -> list[Any]:  # noqa: ARG002
+    def get_fieldsets(self, request: HttpRequest, obj: Schedule | None = None) -> list[Any]:
         """Show what cannot be known of a new one only once it is there."""
         fields: list[Any] = [
             ("name", "automation"), ("cron", "time_zone"), ("catch_up", "catch_up_limit"),
             "input", "enabled",
         ]  # fmt: skip
+        if obj and not rights.sees_payloads(request, self.department_of(obj)):
+            fields[fields.index("input")] = "payload"
         known = ["state", "next_times", "last_fire", "input_form"]
         return [(None, {"fields": [*fields, *(known if obj else [])]})]
 
@@ -161,17 +184,17 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
     def formfield_for_foreignkey(
         self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
     ) -> Any:
-        """Offer the automations that the code still declares."""
-        kwargs["queryset"] = Automation.objects.filter(declared=True).order_by("name")
+        """Offer the automations that the code still declares, of departments the user steers."""
+        offered = Automation.objects.filter(declared=True).order_by("name")
+        only = rights.reach(request, self.write_scope).only
+        kwargs["queryset"] = offered if only is None else offered.filter(department_id__in=only)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        """Tell whether the user may see schedules."""
-        return any(allowed(request, scope) for scope in ("schedules.read", "schedules.write"))
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        """Tell whether the user may change schedules."""
-        return allowed(request, "schedules.write")
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Tell whether the user may change schedules, which takes seeing what they start."""
+        if not self.has_act_permission(request, obj):
+            return False
+        return obj is None or rights.sees_payloads(request, self.department_of(obj))
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         """Allow it to whoever may change them: one scope for all of it, as in the API."""
@@ -201,7 +224,7 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         """Remove each through the door."""
-        for row in queryset:
+        for row in queryset.filter(pk__in=self.actable(request, queryset)):
             self.delete_model(request, row)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -227,5 +250,6 @@ class ScheduleAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
         self, request: HttpRequest, door: Any, queryset: QuerySet[Schedule], *, done: str
     ) -> None:
         by = actor(request)
-        names = list(queryset.values_list("name", flat=True))
+        chosen = queryset.filter(pk__in=self.actable(request, queryset))
+        names = list(chosen.values_list("name", flat=True))
         act(request, lambda name: door(name=name, actor=by), names, done=done)

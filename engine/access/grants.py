@@ -1,11 +1,19 @@
-"""Who holds which role where: the only reader and writer of those rows."""
+"""Who holds which role where: the only reader and writer of those rows.
+
+A change refuses the access tokens the user has, in the same transaction: the next refresh gives one
+with the scopes of then.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+from django.contrib.auth.models import AnonymousUser
+from django.db import transaction
+
 from engine import registry
-from engine.access import policy, roles
+from engine.access import policy, revocations, roles
 from engine.access.roles import Grant
 from engine.errors import EngineError
 from engine.models import Lane, RoleGrant
@@ -15,6 +23,8 @@ if TYPE_CHECKING:
 
     from engine.access.policy import Policy
 
+log = structlog.get_logger(__name__)
+
 
 class GrantInvalidError(EngineError):
     """Refuse a role or a department that nobody knows."""
@@ -22,9 +32,9 @@ class GrantInvalidError(EngineError):
     code = "grant_invalid"
 
 
-def held_by(user: User) -> list[Grant]:
+def held_by(user: User | AnonymousUser) -> list[Grant]:
     """Return the roles of a user: admin everywhere of a superuser, none of an inactive one."""
-    if not user.is_active:
+    if isinstance(user, AnonymousUser) or not user.is_active:
         return []
     if user.is_superuser:
         return [roles.SUPERUSER]
@@ -32,7 +42,7 @@ def held_by(user: User) -> list[Grant]:
     return [Grant(row.role, row.department) for row in rows]
 
 
-def policy_of(user: User) -> Policy:
+def policy_of(user: User | AnonymousUser) -> Policy:
     """Return what a user may do now."""
     return policy.of_scopes(tuple(roles.scopes_of(held_by(user))))
 
@@ -42,10 +52,15 @@ def departments() -> list[str]:
     return sorted({*registry.departments, *Lane.objects.values_list("slug", flat=True)})
 
 
-def grant(*, user: User, role: str, department: str = "") -> bool:
+def is_held(*, user: User, role: str, department: str = "") -> bool:
+    """Tell whether this very role was granted."""
+    return RoleGrant.objects.filter(user=user, role=role, department=department).exists()
+
+
+def grant(*, user: User, role: str, department: str = "", by: str) -> bool:
     """Give a role; False when it was held already. Raises GrantInvalidError naming what is known.
 
-    department: a slug, or empty for all of them.
+    department: a slug, or empty for all of them. by: who says so.
     """
     if role not in roles.ROLES:
         raise GrantInvalidError(f"There is no role {role!r}. Known: {', '.join(roles.ROLES)}.")
@@ -53,11 +68,22 @@ def grant(*, user: User, role: str, department: str = "") -> bool:
         raise GrantInvalidError(
             f"There is no department {department!r}. Known: {', '.join(known) or 'none'}."
         )
-    _row, created = RoleGrant.objects.get_or_create(user=user, role=role, department=department)
+    with transaction.atomic():
+        _row, created = RoleGrant.objects.get_or_create(user=user, role=role, department=department)
+        if created:
+            revocations.revoke_access(user.pk, by=by)
+    if created:
+        log.info("role_granted", user=user.pk, role=role, department=department, by=by)
     return created
 
 
-def revoke(*, user: User, role: str, department: str = "") -> bool:
-    """Take a role away; False when it was not held."""
+def revoke(*, user: User, role: str, department: str = "", by: str) -> bool:
+    """Take a role away; False when it was not held. by: who says so."""
     found = RoleGrant.objects.filter(user=user, role=role, department=department)
-    return bool(found.delete()[0])
+    with transaction.atomic():
+        taken = bool(found.delete()[0])
+        if taken:
+            revocations.revoke_access(user.pk, by=by)
+    if taken:
+        log.info("role_revoked", user=user.pk, role=role, department=department, by=by)
+    return taken

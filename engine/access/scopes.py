@@ -29,19 +29,7 @@ SCOPES: dict[str, str] = {
     "connections.write": "change connections",
     "webhooks.read": "see webhooks",
     "webhooks.write": "change webhooks",
-}
-
-#: The Django permission that gives a user of the admin the same right as the scope.
-PERMISSIONS: dict[str, str] = {
-    "runs.read": "engine.view_run",
-    "runs.write": "engine.change_run",
-    "departments.read": "departments.view_department",
-    "departments.write": "departments.change_department",
-    "artifacts.read": "engine.view_artifact",
-    "dead_letters.read": "engine.view_deadletter",
-    "dead_letters.write": "engine.change_deadletter",
-    "schedules.read": "departments.view_schedule",
-    "schedules.write": "departments.change_schedule",
+    "admin.people": "see and change people, and grant roles",
 }
 
 _SECTIONS = sorted({*(scope.partition(".")[0] for scope in SCOPES), "admin"})

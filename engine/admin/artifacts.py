@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 @admin.register(Artifact)
 class ArtifactAdmin(ReadingAdmin):
-    """Files, newest first."""
+    """Files, newest first; an upload of no run is for those who may see files everywhere."""
 
+    read_scope, department_field = "artifacts.read", "run__department"
     list_display = ["name", "media_type", "shown_size", "created", "of_run", "download"]
     search_fields = ["=sha256"]
     search_help_text = "The SHA-256 of the content"
@@ -95,6 +96,9 @@ class ArtifactAdmin(ReadingAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            return downloads.response(request, artifacts.get(artifact_id=artifact_id))
+            found = artifacts.get(artifact_id=artifact_id)
+            if not self.has_view_permission(request, found):
+                raise Http404
+            return downloads.response(request, found)
         except NotFoundError as exc:
             raise Http404(exc.message) from None

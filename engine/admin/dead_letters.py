@@ -11,7 +11,8 @@ from django.urls import path, reverse
 
 from engine import dead_letters
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge, moment, run_link
+from engine.admin.reading import ReadingAdmin, badge, moment, run_link
+from engine.admin.rights import DepartmentFilter
 from engine.graph import UNMAPPED
 from engine.models import DeadLetter
 
@@ -29,6 +30,9 @@ _DONE = {"requeue": "Requeued", "discard": "Discarded"}
 class DeadLetterAdmin(ReadingAdmin):
     """Dead letters, newest first."""
 
+    read_scope, write_scope = "dead_letters.read", "dead_letters.write"
+    department_field = "department"
+    payload_fields = ("error_message",)
     list_display = [
         "number",
         "shown_state",
@@ -39,7 +43,7 @@ class DeadLetterAdmin(ReadingAdmin):
         "created",
         "of_run",
     ]
-    list_filter = ["state", "department"]
+    list_filter = ["state", DepartmentFilter]
     search_fields = ["automation"]
     search_help_text = "The name of an automation"
     ordering = ["-id"]
@@ -89,19 +93,15 @@ class DeadLetterAdmin(ReadingAdmin):
         """Return a link to the run."""
         return run_link(row.run_id)
 
-    def has_resolve_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may resolve dead letters."""
-        return allowed(request, "dead_letters.write")
-
-    @admin.action(description="Requeue", permissions=["resolve"])
+    @admin.action(description="Requeue", permissions=["act"])
     def requeue_selected(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         """Requeue the selected dead letters."""
-        self._resolve(request, "requeue", queryset.values_list("pk", flat=True))
+        self._resolve(request, "requeue", self.actable(request, queryset))
 
-    @admin.action(description="Discard", permissions=["resolve"])
+    @admin.action(description="Discard", permissions=["act"])
     def discard_selected(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         """Discard the selected dead letters."""
-        self._resolve(request, "discard", queryset.values_list("pk", flat=True))
+        self._resolve(request, "discard", self.actable(request, queryset))
 
     def _resolve(self, request: HttpRequest, verb: str, identities: Any) -> None:
         door = _DOORS[verb]
@@ -121,9 +121,9 @@ class DeadLetterAdmin(ReadingAdmin):
         """Do one act and return to the dead letter's run."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_resolve_permission(request):
+        row = self.get_queryset(request).filter(pk=letter_id).first()
+        if not self.has_act_permission(request, row):
             raise PermissionDenied
-        row = DeadLetter.objects.filter(pk=letter_id).first()
         if verb not in _DOORS or row is None:
             raise Http404
         self._resolve(request, verb, [letter_id])
@@ -137,6 +137,8 @@ class DeadLetterAdmin(ReadingAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show the dead letter with what can be done."""
-        more = {"can_resolve": self.has_resolve_permission(request), **(extra_context or {})}
+        row = self.get_object(request, object_id)
+        can = row is not None and self.has_act_permission(request, row)
+        more = {"can_resolve": can, **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, more)
         return response

@@ -12,7 +12,8 @@ from django.urls import path, reverse
 
 from engine import effects
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge, moment, run_link
+from engine.admin.reading import ReadingAdmin, badge, moment, run_link
+from engine.admin.rights import DepartmentFilter
 from engine.models import Effect
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _DONE = {"confirm": "Confirmed", "retry": "To be called again"}
 class EffectAdmin(ReadingAdmin):
     """Effects, newest first. Who may resolve dead letters may answer for effects."""
 
+    read_scope, write_scope = "dead_letters.read", "dead_letters.write"
+    department_field = "run__department"
+    payload_fields = ("shown_receipt",)
     list_display = [
         "number",
         "shown_state",
@@ -39,7 +43,7 @@ class EffectAdmin(ReadingAdmin):
         "sent",
         "of_run",
     ]
-    list_filter = ["state", "run__department"]
+    list_filter = ["state", DepartmentFilter]
     list_select_related = ["run", "step_run"]
     ordering = ["-id"]
     sortable_by: list[str] = []
@@ -111,19 +115,15 @@ class EffectAdmin(ReadingAdmin):
         """Return a link to the run."""
         return run_link(row.run_id)
 
-    def has_answer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may answer for effects."""
-        return allowed(request, "dead_letters.write")
-
-    @admin.action(description="Confirm: it happened", permissions=["answer"])
+    @admin.action(description="Confirm: it happened", permissions=["act"])
     def confirm_selected(self, request: HttpRequest, queryset: QuerySet[Effect]) -> None:
         """Say of the selected effects that they happened."""
-        self._answer(request, "confirm", queryset.values_list("pk", flat=True))
+        self._answer(request, "confirm", self.actable(request, queryset))
 
-    @admin.action(description="Retry: it did not happen", permissions=["answer"])
+    @admin.action(description="Retry: it did not happen", permissions=["act"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Effect]) -> None:
         """Say of the selected effects that they did not happen."""
-        self._answer(request, "retry", queryset.values_list("pk", flat=True))
+        self._answer(request, "retry", self.actable(request, queryset))
 
     def _answer(
         self, request: HttpRequest, verb: str, identities: Any, *, receipt: Any = None
@@ -150,9 +150,9 @@ class EffectAdmin(ReadingAdmin):
         """Do one act and return to the effect's run."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_answer_permission(request):
+        row = self.get_queryset(request).filter(pk=effect_id).first()
+        if not self.has_act_permission(request, row):
             raise PermissionDenied
-        row = Effect.objects.filter(pk=effect_id).first()
         if verb not in _DONE or row is None:
             raise Http404
         back = reverse("admin:engine_run_change", args=[row.run_id])
@@ -173,6 +173,8 @@ class EffectAdmin(ReadingAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show the effect with what can be done."""
-        more = {"can_answer": self.has_answer_permission(request), **(extra_context or {})}
+        row = self.get_object(request, object_id)
+        can = row is not None and self.has_act_permission(request, row)
+        more = {"can_answer": can, **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, more)
         return response

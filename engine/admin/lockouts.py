@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class LockoutAdmin(ReadingAdmin):
     """What failed and is not forgotten, the latest first."""
 
+    read_scope = write_scope = "admin.people"
     list_display = ["shown_state", "about", "kind", "failures", "failed", "until"]
     list_filter = ["kind"]
     search_fields = ["account", "address"]
@@ -56,11 +57,7 @@ class LockoutAdmin(ReadingAdmin):
         """Return when tries are looked at again."""
         return moment(row.locked_until)
 
-    def has_clear_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may let others try again."""
-        return request.user.has_perm("auth.change_user")
-
-    @admin.action(description="Clear: they may try again", permissions=["clear"])
+    @admin.action(description="Clear: they may try again", permissions=["act"])
     def clear_selected(self, request: HttpRequest, queryset: QuerySet[Lockout]) -> None:
         """Forget the failures of the selected rows."""
         cleared = lockouts.clear(ids=queryset.values_list("pk", flat=True))

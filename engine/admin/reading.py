@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import connection
 from django.urls import reverse
@@ -12,7 +13,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 
-from engine.access import scopes
+from engine.admin import rights
+from engine.disclosure import HIDDEN
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,11 +76,6 @@ def moment(at: datetime | None) -> str:
     return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
-def allowed(request: HttpRequest, scope: str) -> bool:
-    """Tell whether the user may do what the API's scope allows: one policy for both."""
-    return request.user.has_perm(scopes.PERMISSIONS[scope])
-
-
 class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # not subscriptable at run time
     """Count at most COUNTED_ROWS rows: a huge table opens as fast as a small one."""
 
@@ -103,8 +100,11 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # not subscripta
         return min(int(super().num_pages), max(1, COUNTED_ROWS // self.per_page))
 
 
-class ReadingAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
+class ReadingAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold ships no types
     """List and show; nothing is added, changed or deleted here."""
+
+    #: Fields that are shown to whoever may see payload of the row's department.
+    payload_fields: ClassVar[tuple[str, ...]] = ()
 
     paginator = EstimatingPaginator
     show_full_result_count = False
@@ -115,6 +115,24 @@ class ReadingAdmin(ModelAdmin):  # type: ignore[misc] # unfold ships no types
     compressed_fields = True
     list_disable_select_all = True
     search_help_text: ClassVar[str | None] = None
+
+    @admin.display(description="Payload")
+    def payload(self, row: Model) -> str:  # noqa: ARG002 - Django's signature
+        """Return what stands in place of payload."""
+        return HIDDEN
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        """Leave payload out where the user may not see it, and say so."""
+        fields = list(super().get_fields(request, obj))
+        if not self.payload_fields or obj is None:
+            return fields
+        if rights.sees_payloads(request, self.department_of(obj)):
+            return fields
+        return [*(name for name in fields if name not in self.payload_fields), "payload"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        """Return all fields: nothing is changed here."""
+        return [*super().get_readonly_fields(request, obj), "payload"]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
         """Refuse: rows come from the engine."""

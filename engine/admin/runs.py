@@ -15,8 +15,11 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from engine import definitions, effect_selectors, runs, selectors, why
+from engine.access.policy import PAYLOADS
+from engine.admin import rights
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, allowed, badge, moment
+from engine.admin.reading import ReadingAdmin, badge, moment
+from engine.disclosure import HIDDEN
 from engine.errors import NotFoundError
 from engine.models import Artifact, DeadLetter, Run, RunEvent, StepRun
 from engine.states import RUN_TERMINAL, RUN_TRANSITIONS, RunState, StepState
@@ -40,6 +43,14 @@ _DOORS = {"cancel": runs.cancel, "pause": runs.pause, "resume": runs.resume}
 _DONE = {"cancel": "Cancelled", "pause": "Paused", "resume": "Resumed"}
 #: States in which a run changes without anybody's doing.
 _MOVING = {RunState.PENDING, RunState.RUNNING, RunState.CANCELLING}
+#: What the page asks of its user, and the scope that answers.
+_SEEN_BY = {
+    "can_steer": "runs.write",
+    "can_resolve": "dead_letters.write",
+    "shows_letters": "dead_letters.read",
+    "shows_files": "artifacts.read",
+    "shows_payloads": PAYLOADS,
+}
 _TROUBLED = [
     StepState.DEAD,
     StepState.FAILED,
@@ -79,9 +90,10 @@ def legal_acts(run: Run) -> list[str]:
 class RunAdmin(ReadingAdmin):
     """Runs, newest first."""
 
+    read_scope, write_scope, department_field = "runs.read", "runs.write", "department"
     list_display = ["identity", "automation", "shown_state", "created", "took", "by"]
     list_display_links = ["identity"]
-    list_filter = ["state", "department"]
+    list_filter = ["state", rights.DepartmentFilter]
     list_select_related = ["version"]
     search_fields = ["=id"]
     search_help_text = "The whole id of a run, or the name of an automation"
@@ -129,24 +141,20 @@ class RunAdmin(ReadingAdmin):
         except ValueError:
             return queryset.filter(automation=term.replace("\x00", "")), False
 
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may steer runs."""
-        return allowed(request, "runs.write")
-
-    @admin.action(description="Cancel", permissions=["steer"])
+    @admin.action(description="Cancel", permissions=["act"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Cancel the selected runs."""
-        self._steer(request, "cancel", queryset.values_list("pk", flat=True))
+        self._steer(request, "cancel", self.actable(request, queryset))
 
-    @admin.action(description="Pause", permissions=["steer"])
+    @admin.action(description="Pause", permissions=["act"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Pause the selected runs."""
-        self._steer(request, "pause", queryset.values_list("pk", flat=True))
+        self._steer(request, "pause", self.actable(request, queryset))
 
-    @admin.action(description="Resume", permissions=["steer"])
+    @admin.action(description="Resume", permissions=["act"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Resume the selected runs."""
-        self._steer(request, "resume", queryset.values_list("pk", flat=True))
+        self._steer(request, "resume", self.actable(request, queryset))
 
     def _steer(self, request: HttpRequest, verb: str, identities: Any) -> None:
         door = _DOORS[verb]
@@ -166,9 +174,10 @@ class RunAdmin(ReadingAdmin):
         """Do one act and return to the run."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_steer_permission(request):
+        run = self.get_queryset(request).filter(pk=run_id).first()
+        if not self.has_act_permission(request, run):
             raise PermissionDenied
-        if verb not in _DOORS:
+        if verb not in _DOORS or run is None:
             raise Http404
         self._steer(request, verb, [run_id])
         return HttpResponseRedirect(reverse("admin:engine_run_change", args=[run_id]))
@@ -187,16 +196,21 @@ class RunAdmin(ReadingAdmin):
             run = selectors.run(run_id=UUID(object_id))
         except (ValueError, NotFoundError):
             raise Http404 from None
+        if not self.has_view_permission(request, run):
+            raise Http404
+        seen = {
+            name: rights.may(request, scope, run.department) for name, scope in _SEEN_BY.items()
+        }
         return TemplateResponse(
             request,
             "engine/admin/run.html",
             {
                 **self.admin_site.each_context(request),
                 **page(run),
+                **seen,
+                "hidden": HIDDEN,
                 "title": run.automation,
                 "opts": self.model._meta,  # noqa: SLF001 - Django's documented attribute
-                "can_steer": self.has_steer_permission(request),
-                "can_resolve": allowed(request, "dead_letters.write"),
                 **(extra_context or {}),
             },
         )

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @admin.register(WorkerPresence)
 class WorkerAdmin(ReadingAdmin):
-    """Workers."""
+    """Workers: of the whole installation, so for those who see every department."""
 
+    read_scope = "departments.read"
     list_display = ["hostname", "online", "served", "concurrency", "pid", "started_at", "seen_at"]
     ordering = ["hostname"]
     fields = ["hostname", "online", "served", "concurrency", "pid", "started_at", "seen_at"]

@@ -1,5 +1,7 @@
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
+
+from engine.access import grants
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +19,6 @@ def operator(client, line):
 @pytest.fixture
 def onlooker(client, line):
     user = User.objects.create_user("onlooker", "", "pw", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    grants.grant(user=user, role="viewer", by="root")
     client.force_login(user)
     return client

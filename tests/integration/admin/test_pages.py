@@ -191,7 +191,7 @@ def test_dashboard__tells_the_state_of_the_business(operator, letter):
 def test_dashboard__without_permission_shows_no_run(client, line, django_user_model):
     client.force_login(django_user_model.objects.create_user("x", "", "pw", is_staff=True))
     page = client.get("/admin/").content.decode()
-    assert "Can view run" in page
+    assert "grant you a role" in page
 
 
 def test_download__is_for_those_who_may_see_files(operator, line, client):

@@ -1,10 +1,11 @@
 from datetime import UTC, datetime
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 
 from departments import schedules
 from departments.models import Schedule
+from engine.access import grants
 
 LIST = "/admin/departments/schedule/"
 ADD = f"{LIST}add/"
@@ -145,6 +146,9 @@ def test_onlooker__sees_and_does_nothing(onlooker, nightly):
 
 def test_page__is_closed_to_whoever_may_not_see_schedules(client, nightly):
     user = User.objects.create_user("clerk", "", "pw", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="view_run"))
+    grants.grant(user=user, role="viewer", department="courier", by="root")
     client.force_login(user)
-    assert client.get(page(nightly)).status_code == 403
+    assert client.get(page(nightly)).headers["Location"] == "/admin/", "it is not there"
+    assert "nightly" not in client.get(LIST).content.decode()
+    client.force_login(User.objects.create_user("nobody", "", "pw", is_staff=True))
+    assert client.get(LIST).status_code == 403

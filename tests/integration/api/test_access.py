@@ -115,7 +115,7 @@ def sign_in(api, password="pw"):
 
 def test_sign_in__gives_the_scopes_of_the_users_roles(api):
     user = User.objects.create_user("ann", "", "pw")
-    grants.grant(user=user, role="viewer")
+    grants.grant(user=user, role="viewer", by="root")
     body = sign_in(api).json()
     assert body["scopes"] == [
         "runs.read", "departments.read", "dead_letters.read", "schedules.read"

@@ -9,6 +9,7 @@ from engine import artifacts
 from engine.access import grants
 from engine.access.grants import GrantInvalidError
 from engine.models import Artifact, DeadLetter, RoleGrant
+from tests.eventually import eventually
 from tests.integration.faces import ALL, ApiClient, work
 
 LETTER = {"automation": "courier.letter"}
@@ -190,8 +191,8 @@ def test_replay__shows_nothing_to_whom_may_start_there_no_more(line):
 
 def test_sign_in__gives_the_scopes_of_roles_where_they_are_held(api, line):
     ann = User.objects.create_user("ann", "", "pw")
-    grants.grant(user=ann, role="viewer")
-    grants.grant(user=ann, role="operator", department="courier")
+    grants.grant(user=ann, role="viewer", by="root")
+    grants.grant(user=ann, role="operator", department="courier", by="root")
     body = api.send("/auth/token", {"username": "ann", "password": "pw"}).json()
     assert body["scopes"][0] == "runs.read"
     assert "courier:runs.write" in body["scopes"]
@@ -207,28 +208,35 @@ def test_sign_in__gives_the_scopes_of_roles_where_they_are_held(api, line):
 def test_grant__of_what_nobody_knows_is_refused(line, role, department, word):
     ann = User.objects.create_user("ann", "", "pw")
     with pytest.raises(GrantInvalidError, match=word):
-        grants.grant(user=ann, role=role, department=department)
+        grants.grant(user=ann, role=role, department=department, by="root")
     assert not RoleGrant.objects.exists()
 
 
 def test_grant__is_held_once_and_counts_for_the_active_only(line):
     ann = User.objects.create_user("ann", "", "pw")
-    assert grants.grant(user=ann, role="viewer", department="lab")
-    assert not grants.grant(user=ann, role="viewer", department="lab")
+    assert grants.grant(user=ann, role="viewer", department="lab", by="root")
+    assert not grants.grant(user=ann, role="viewer", department="lab", by="root")
     assert grants.policy_of(ann).departments("runs.read").only == ["lab"]
-    assert not grants.revoke(user=ann, role="viewer")
+    assert not grants.revoke(user=ann, role="viewer", by="root")
     ann.is_active = False
     assert not grants.policy_of(ann).departments("runs.read")
     ann.is_active = ann.is_superuser = True
     assert grants.policy_of(ann).allows("admin.people")
 
 
-def test_refresh__gives_the_scopes_of_the_roles_of_now(api, line):
+def test_token__of_a_user_whose_roles_change_is_refused_within_a_second(api, line):
     ann = User.objects.create_user("ann", "", "pw")
-    grants.grant(user=ann, role="operator")
+    grants.grant(user=ann, role="operator", by="root")
     pair = api.send("/auth/token", {"username": "ann", "password": "pw"}).json()
-    assert grants.revoke(user=ann, role="operator")
+    api.bearer = pair["access"]
+    assert api.get("/runs").status_code == 200
+    assert grants.revoke(user=ann, role="operator", by="root")
+    eventually(lambda: api.get("/runs").status_code == 401, within=1, what="the refusal")
     body = api.send("/auth/refresh", {"refresh": pair["refresh"]}).json()
     assert body["scopes"] == []
     api.bearer = body["access"]
     assert api.get("/runs").status_code == 403
+    assert grants.grant(user=ann, role="viewer", department="lab", by="root")
+    body = api.send("/auth/refresh", {"refresh": body["refresh"]}).json()
+    api.bearer = body["access"]
+    assert api.get("/runs").status_code == 200

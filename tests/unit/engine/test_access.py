@@ -71,6 +71,7 @@ HELD = {
     "connections.write": "admin",
     "webhooks.read": "operator admin",
     "webhooks.write": "admin",
+    "admin.people": "admin",
     "admin.*": "admin",
 }
 
