@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
+from corsheaders.middleware import CorsMiddleware
 from django import db
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import StreamingHttpResponse
 
 from config import problems
+from config.content_security import ContentSecurity
+from config.response_headers import ResponseHeaders
 from config.telemetry import RequestTelemetry
 
 if TYPE_CHECKING:
@@ -31,14 +34,19 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Chain = Callable[[HttpRequest], HttpResponseBase]
+    Refusal = tuple[int, str, str]
 
 #: More than this only wait for the connection pool and for the interpreter's lock.
 REQUEST_THREADS = 16
 HEALTH_THREADS = 4
 #: Answered without the database; these never queue behind what waits for it.
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health", "/health/manager", "/metrics"})
-#: Key of the request's scope: the body was not read to its end, for it is too large.
-TOO_LARGE = "body_too_large"
+#: What a head may have, in bytes: its path with the query, and all of its fields.
+MAX_TARGET_BYTES = 8 * 1024
+MAX_FIELDS_BYTES = 32 * 1024
+MAX_FIELDS = 100
+#: Key of the request's scope: why it is refused unread, as a problem's status, code and detail.
+REFUSAL = "refusal"
 
 
 class Handler(ASGIHandler):
@@ -49,7 +57,9 @@ class Handler(ASGIHandler):
         super().__init__()
         self._threads = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
         self._health = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
-        self._refuse = cast("Chain", RequestTelemetry(_refused))
+        # What every answer carries; nothing that looks at the request any further.
+        headed = ResponseHeaders(cast("Chain", ContentSecurity(CorsMiddleware(_refused))))
+        self._refuse = cast("Chain", RequestTelemetry(headed))
 
     def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """Load the chain for one thread, whatever Django asks for."""
@@ -59,12 +69,14 @@ class Handler(ASGIHandler):
         """Answer a request."""
         if scope["type"] != "http":
             raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
+        if refusal := _head_refusal(scope):
+            scope[REFUSAL] = refusal
         # No ThreadSensitiveContext: it would start a thread for every request.
         await self.handle(scope, _BoundedBody(scope, receive), send)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Run middleware and view in one thread."""
-        chain = self._refuse if _limit_passed(request) else self.get_response
+        chain = self._refuse if _refusal(request) else self.get_response
         threads = self._health if request.path_info in HEALTH_PATHS else self._threads
         answer = sync_to_async(_answered, thread_sensitive=False, executor=threads)
         response: HttpResponseBase = await answer(chain, request)
@@ -89,14 +101,17 @@ class _BoundedBody:
         self._headers = dict(scope["headers"])
         self._limit = _limit(self._headers.get(b"content-type", b""))
         self._read = 0
+        self._ended = False
 
     async def __call__(self) -> Message:
         """Return the next message; an empty last one in place of what would be too much."""
-        if TOO_LARGE in self._scope:
+        if self._ended:
             message = await self._receive()
             while message["type"] != "http.disconnect":
                 message = await self._receive()
             return message
+        if REFUSAL in self._scope:
+            return self._end()
         announced = self._headers.get(b"content-length", b"0")
         # Refused before it is sent: curl and browsers wait for a word when a body is large.
         if announced.isdigit() and int(announced[:20]) > self._limit:
@@ -106,7 +121,15 @@ class _BoundedBody:
         return self._stop() if self._read > self._limit else message
 
     def _stop(self) -> Message:
-        self._scope[TOO_LARGE] = self._limit
+        hint = "the most a document may have; send files as multipart/form-data"
+        if self._limit != settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            hint = "the most a form may have with its files (MAX_ARTIFACT_BYTES)"
+        detail = f"The body is larger than {self._limit} bytes, {hint}."
+        self._scope[REFUSAL] = (413, "body_too_large", detail)
+        return self._end()
+
+    def _end(self) -> Message:
+        self._ended = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
 
@@ -122,9 +145,22 @@ def _following(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-def _limit_passed(request: HttpRequest) -> int | None:
+def _head_refusal(scope: Scope) -> Refusal | None:
+    """Return why the head of a request is refused: no address or field needs as much."""
+    target = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+    if target > MAX_TARGET_BYTES:
+        detail = f"Path and query are longer than {MAX_TARGET_BYTES} bytes."
+        return 414, "target_too_long", detail
+    fields = scope["headers"]
+    if len(fields) > MAX_FIELDS or sum(len(n) + len(v) for n, v in fields) > MAX_FIELDS_BYTES:
+        detail = f"There are more than {MAX_FIELDS} header fields, or {MAX_FIELDS_BYTES} bytes."
+        return 431, "headers_too_large", detail
+    return None
+
+
+def _refusal(request: HttpRequest) -> Refusal | None:
     scope: Scope = request.scope  # type: ignore[attr-defined] # of Django's ASGIRequest
-    return scope.get(TOO_LARGE)
+    return scope.get(REFUSAL)
 
 
 def _answered(chain: Chain, request: HttpRequest) -> HttpResponseBase:
@@ -136,13 +172,5 @@ def _answered(chain: Chain, request: HttpRequest) -> HttpResponseBase:
 
 
 def _refused(request: HttpRequest) -> HttpResponseBase:
-    limit = _limit_passed(request)
-    hint = "the most a document may have; send files as multipart/form-data"
-    if limit != settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        hint = "the most a form may have with its files (MAX_ARTIFACT_BYTES)"
-    return problems.answer(
-        request,
-        status=413,
-        code="body_too_large",
-        detail=f"The body is larger than {limit} bytes, {hint}.",
-    )
+    status, code, detail = _refusal(request) or (400, "request_invalid", "")
+    return problems.answer(request, status=status, code=code, detail=detail)

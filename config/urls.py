@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -13,13 +14,19 @@ from engine.admin import signing_in
 urlpatterns = [
     # Who types the bare address is a person: programs know their paths.
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    # Browsers ask for it by themselves, on every page.
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}config/favicon.svg")),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),
     path("health", health.overall, name="health"),
     path("health/manager", health.manager, name="health-manager"),
     path("metrics", telemetry.metrics, name="metrics"),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
-    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
+    path(
+        "docs",
+        SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="config/docs.html"),
+        name="docs",
+    ),
     path("", include("engine.api.urls")),
     path("", include("departments.api.urls")),
     # Before the admin's own, which it wraps: a locked sign-in is answered 429.

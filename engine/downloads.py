@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from engine.models import Artifact
 
-#: `sandbox`: even opened in a tab, a report runs no script and has no origin.
-POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+#: Files are saved, never shown: should a browser show one all the same, nothing in it acts, loads
+#: or has an origin.
+POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
 _MEDIA_TYPE = re.compile(r"^[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?$", re.ASCII)
 
 

@@ -47,6 +47,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "drf_spectacular",
+    "corsheaders",
+    "csp",
     *INTERFACE_APPS,
     "config",
     "orchestration",
@@ -55,7 +57,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     TELEMETRY_MIDDLEWARE,
-    HEADERS_MIDDLEWARE,
+    *HEADERS_MIDDLEWARE,
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -139,6 +141,10 @@ COMMIT_PATIENCE_SECONDS = number("COMMIT_PATIENCE_SECONDS", 120.0)
 #: Values above this many bytes travel as artifacts.
 INLINE_VALUE_BYTES = 64 * 1024
 MAX_ARTIFACT_BYTES = integer("MAX_ARTIFACT_BYTES", 100_000_000)
+
+# --- browsers -------------------------------------------------------------------------------
+#: Whose pages may call the API by script, `https://app.example.org`; each is named, else nobody's.
+CORS_ALLOWED_ORIGINS = words("CORS_ALLOWED_ORIGINS", "")
 
 # --- access ---------------------------------------------------------------------------------
 #: Seals what is secret in the database. Of several, separated by commas, the first seals and all

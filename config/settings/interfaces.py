@@ -13,8 +13,12 @@ from django.utils.text import format_lazy
 
 #: Outermost first: gives every request an id and counts it, whatever answers it.
 TELEMETRY_MIDDLEWARE = "config.telemetry.RequestTelemetry"
-#: Beside it: what its answers say in their headers.
-HEADERS_MIDDLEWARE = "config.response_headers.ResponseHeaders"
+#: Beside it: what answers say in their headers, and to whose pages.
+HEADERS_MIDDLEWARE = [
+    "config.response_headers.ResponseHeaders",
+    "config.content_security.ContentSecurity",
+    "corsheaders.middleware.CorsMiddleware",
+]
 #: Swagger UI's files, served from this installation: `/docs` works without a network.
 INTERFACE_APPS = ["drf_spectacular_sidecar"]
 
@@ -30,6 +34,38 @@ REST_FRAMEWORK: dict[str, Any] = {
     "EXCEPTION_HANDLER": "engine.api.problems.handle",
     "UNAUTHENTICATED_USER": None,
 }
+
+#: Pages of other origins call the API with tokens, never with cookies; the admin is no API.
+CORS_URLS_REGEX = r"^/(?!admin/)"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-none-match",
+    "last-event-id",
+    "range",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+]
+CORS_EXPOSE_HEADERS = [
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+]
+#: How long a browser may remember what it was told of an address, in seconds.
+CORS_PREFLIGHT_MAX_AGE = 600
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "AI Business Engine",

@@ -48,6 +48,8 @@ def all_of(
                     "--timeout-graceful-shutdown",
                     str(WEB_GRACE_SECONDS),
                     "--no-access-log",
+                    "--http",
+                    "config.wire:BoundedProtocol",
                     "--lifespan=off",
                 ),
             ),

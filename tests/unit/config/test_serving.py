@@ -122,6 +122,22 @@ def test_handler__refuses_an_announced_body_before_it_is_sent(handler):
     assert answered.status == 413
     assert answered.headers[b"content-type"] == b"application/problem+json"
     assert answered.headers[b"x-request-id"]
+    assert answered.headers[b"x-content-type-options"] == b"nosniff"
+    assert b"default-src 'none'" in answered.headers[b"content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "url", "headers"),
+    [
+        (414, "/size?" + "q" * 8300, {}),
+        (431, "/size", {"x_long": "x" * 33_000}),
+        (431, "/size", {f"x_{n}": "x" for n in range(101)}),
+    ],
+)
+def test_handler__refuses_a_head_that_is_too_large(handler, status, url, headers):
+    answered = run(handler, url, b"body", **headers)
+    assert answered.status == status
+    assert answered.headers[b"content-type"] == b"application/problem+json"
 
 
 def test_handler__stops_keeping_a_body_that_grows_above_the_limit(handler):
