@@ -11,6 +11,9 @@ SEED ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+CLIENTS ?= var/clients
+DESCRIPTION := clients/openapi.json
+DESCRIBE = $(RUN) manage.py spectacular --format openapi-json --validate --fail-on-warn
 REQUIREMENTS := requirements/base.txt requirements/embedded.txt
 UP := $(if $(PORTS),--ports $(PORTS)) $(if $(ONCE),--once) $(if $(WORKERS),--workers $(WORKERS)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(ARGS)
@@ -37,7 +40,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-chaos chaos bench check audit format requirements clean
+.PHONY: help run install test test-chaos chaos bench check openapi clients format requirements clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -64,17 +67,26 @@ bench: $(VENV)/.installed-dev ## Measure beside plain Celery; QUICK=1 in two min
 	@found=0; $(RUN) -m tests.bench $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(ARGS) || found=$$?; \
 	$(if $(QUICK)$(ARGS),,$(RUN) -m tests.bench growth || found=$$?;) exit $$found
 
-check: $(VENV)/.installed-dev ## Check format, lint, types, security, import contracts and migrations
+check: $(VENV)/.installed-dev ## Check format, lint, types, import contracts and migrations
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy .
-	$(RUN) -m bandit -q -c pyproject.toml -r config orchestration departments engine manage.py
 	$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	$(RUN) manage.py check
 	$(RUN) manage.py makemigrations --check --dry-run
+	@$(DESCRIBE) | cmp -s - $(DESCRIPTION) || { echo "error: $(DESCRIPTION) is not the API's: make openapi" >&2; exit 1; }
 
-audit: $(VENV)/.installed-dev ## Look every required package up among known vulnerabilities; needs the advisory service
-	@$(RUN) -m tests.audit $(REQUIREMENTS) requirements/dev.txt
+openapi: $(VENV)/.installed-dev ## Write clients/openapi.json anew after a change of the API
+	@$(DESCRIBE) > $(DESCRIPTION).new && mv $(DESCRIPTION).new $(DESCRIPTION)
+
+clients: $(VENV)/.installed-dev ## Generate the Python client and the TypeScript types into CLIENTS=var/clients; needs npm
+	@command -v npm >/dev/null || { echo "error: needs npm on PATH for the TypeScript types" >&2; exit 1; }
+	@rm -rf $(CLIENTS)/python $(CLIENTS)/typescript && mkdir -p $(CLIENTS)
+	@$(VENV)/bin/openapi-python-client generate --path $(DESCRIPTION) --config clients/python.yml \
+		--output-path $(CLIENTS)/python >/dev/null
+	@cp -R clients/typescript $(CLIENTS)/typescript && cp $(DESCRIPTION) $(CLIENTS)/typescript/
+	@cd $(CLIENTS)/typescript && npm ci --silent --no-audit --no-fund && npm run --silent generate && npm run --silent check
+	@echo "  $(CLIENTS)/python: pip install it; $(CLIENTS)/typescript/api.d.ts: import it, smoke.ts shows how"
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(RUN) -m ruff format .

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from engine.disclosure import Disclosed
 from engine.graph import UNMAPPED
+from engine.states import RunState, StepState
 
 if TYPE_CHECKING:
     from engine import models, selectors, wait_reasons
@@ -36,7 +37,7 @@ class RunSummary(Disclosed):
     automation: str
     version: int
     department: str
-    state: str
+    state: RunState
     generation: int = Field(description="Raised by an operator's requeue")
     trigger: str
     created_by: str
@@ -59,7 +60,7 @@ class RunSummary(Disclosed):
             automation=run.automation,
             version=run.version.version,
             department=run.department,
-            state=run.state,
+            state=RunState(run.state),
             generation=run.generation,
             trigger=run.trigger,
             created_by=run.created_by,
@@ -121,7 +122,7 @@ class StepEntry(Disclosed):
     step: str
     map_index: int | None = Field(description="Which item of a fan-out; null for a lone step")
     kind: str
-    state: str
+    state: StepState
     queue: str
     attempt: int
     failures: int
@@ -141,7 +142,7 @@ class StepEntry(Disclosed):
             step=row.key,
             map_index=None if row.map_index == UNMAPPED else row.map_index,
             kind=row.kind,
-            state=row.state,
+            state=StepState(row.state),
             queue=row.queue,
             attempt=row.attempt,
             failures=row.failures,
@@ -230,7 +231,7 @@ class WhyEntry(BaseModel):
 
     step_id: int
     step: str
-    state: str
+    state: StepState
     reason_code: str
     text: str
     details: dict[str, Any] = Field(
@@ -243,7 +244,7 @@ class WhyEntry(BaseModel):
         return cls(
             step_id=why.step_run_id,
             step=why.step,
-            state=why.state,
+            state=StepState(why.state),
             reason_code=why.reason_code,
             text=why.text,
             details=why.reason.details,

@@ -19,7 +19,6 @@ from django.utils.crypto import salted_hmac
 
 from engine import sql
 from engine.access import addresses
-from engine.audit import trail
 from engine.errors import EngineError
 from engine.models import Lockout
 
@@ -188,12 +187,7 @@ def clear(
     if address:
         wanted |= Q(address=addresses.holder(address) or address)
     rows = failing() if everything else failing().filter(wanted)
-    with transaction.atomic():
-        about = [str(row) for row in rows[: trail.MAX_ITEMS]]
-        cleared = rows.update(failures=0, locked_until=None)
-        after = {"cleared": cleared, "entries": about}
-        trail.record("lockout.clear", kind="lockout", id=account or address or "", after=after)
-    return cleared
+    return rows.update(failures=0, locked_until=None)
 
 
 class _LockedError(Exception):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from engine import run_selectors
 from engine.api.requests import Moment, Strict, Word
 from engine.api.submissions import Tag  # noqa: TC001 - as above
 from engine.states import RunState  # noqa: TC001 - as above
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class RunFilter(Strict):
@@ -45,12 +42,44 @@ class DeadLetterFilter(Strict):
     run_id: UUID | None = None
 
 
+def _named_only(schema: dict[str, Any]) -> None:
+    """Say in the schema what `_Named` asks: at least one, and none of them null."""
+    schema["minProperties"] = 1
+    for described in schema["properties"].values():
+        options = [one for one in described.pop("anyOf", []) if one.get("type") != "null"]
+        described.update(*options)
+        described.pop("default", None)
+
+
+class _Named(Strict):
+    """A filter that must not be empty: what acts on many says on which."""
+
+    model_config = ConfigDict(json_schema_extra=_named_only)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.named:
+            known = ", ".join(type(self).model_fields)
+            raise ValueError(f"names nothing: give at least one of {known}")
+        return self
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Return the filters that were given a value."""
+        return self.model_dump(exclude_none=True)
+
+
+class CancelFilter(RunFilter, _Named):
+    """Which runs that have not ended."""
+
+    state: Literal["pending", "running", "paused", "blocked"] | None = None  # type: ignore[assignment] # fewer
+
+
+class OpenLettersFilter(DeadLetterFilter, _Named):
+    """Which open dead letters."""
+
+
 class DeadLettersFilter(DeadLetterFilter):
     """Dead letters in any state."""
 
     state: Literal["open", "requeued", "discarded"] | None = None
-
-
-def named(given: Strict, *, beside: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the filters that were given a value; `beside`: what of the model is no filter."""
-    return given.model_dump(exclude_none=True, exclude=set(beside))

@@ -57,6 +57,10 @@ class Problem(BaseModel):
     detail: str
     errors: list[ProblemError] = []
     request_id: str = ""
+    scope: str | None = Field(default=None, description="With 403: the scope that is missing")
+    current: dict[str, Any] | None = Field(
+        default=None, description="With 409: the thing as it is now"
+    )
 
 
 class RequestInvalid(exceptions.APIException):
@@ -98,8 +102,9 @@ def document(
         detail=detail,
         errors=[ProblemError(pointer=p, reason=r) for p, r in errors or []],
         request_id=request_id,
+        **members,
     )
-    return {**problem.model_dump(), **members}
+    return problem.model_dump(exclude_none=True)
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from engine.api.problems import RequestInvalid
 from engine.errors import NotFoundError
@@ -26,6 +34,15 @@ Moment = Annotated[
     AwareDatetime,
     Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(9998, 1, 1, tzinfo=UTC)),
 ]
+
+
+def _whole(number: Any) -> Any:
+    """Return 5 for 5.0: to JSON they are the same number."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+#: A whole number; neither a text nor a truth value.
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 #: The id of a row.
 RowId = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 

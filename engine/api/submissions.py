@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, mo
 from engine import registry, runs
 from engine.api import permissions
 from engine.api.problems import RequestInvalid
-from engine.api.requests import Moment, Strict, Word
+from engine.api.requests import Moment, Strict, Whole, Word
 from engine.errors import NotFoundError, UnknownAutomationError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^
 
 
 Deadline = Annotated[AwareDatetime, AfterValidator(_ahead)]
-Priority = Annotated[int, Field(strict=True, ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1])]
+Priority = Annotated[Whole, Field(ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1])]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
 

@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from departments import sync
 from engine.errors import EngineError
-from engine.management.interface import acting
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -24,8 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            with acting():
-                report = sync.sync_catalog()
+            report = sync.sync_catalog()
         except EngineError as exc:
             raise CommandError(exc.message) from exc
         if options["json"]:

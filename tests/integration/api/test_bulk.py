@@ -54,7 +54,7 @@ def test_cancel__with_apply_cancels_what_matches_and_has_not_ended(api, line):
 
 def test_cancel__takes_the_newest_up_to_the_limit_and_says_that_more_match(api, line):
     started = [start(api, correlation_id="order-7") for _ in range(3)]
-    asked = {"filter": {"correlation_id": "order-7"}, "apply": True, "limit": 2}
+    asked = {"filter": {"correlation_id": "order-7"}, "apply": True, "limit": 2.0}
     first = api.send("/runs/cancel", asked).json()
     assert (first["done"], first["more"]) == ([started[2], started[1]], True)
     second = api.send("/runs/cancel", asked).json()
@@ -119,7 +119,7 @@ def test_requeue__by_error_code(api, line, letters):
         ("/runs/cancel", {}, "filter"),
         ("/runs/cancel", {"filter": {}}, "names nothing"),
         ("/runs/cancel", {"filter": {"colour": "red"}}, "known: state"),
-        ("/runs/cancel", {"filter": {"state": "succeeded"}}, "cannot be cancelled"),
+        ("/runs/cancel", {"filter": {"state": "succeeded"}}, "'pending', 'running'"),
         ("/runs/cancel", {"filter": {"state": None}}, "names nothing"),
         ("/runs/cancel", {"filter": {"department": "lab"}, "apply": "yes"}, "/apply"),
         ("/runs/cancel", {"filter": {"department": "lab"}, "limit": 0}, "/limit"),

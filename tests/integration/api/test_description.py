@@ -1,0 +1,60 @@
+"""The API's description of itself: scopes, refusals, and the copy that clients are made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.api.problems import MEDIA_TYPE
+
+COMMITTED = Path(__file__).resolve().parents[3] / "clients" / "openapi.json"
+#: Calls that need no token.
+OPEN = {"signIn", "refreshToken"}
+
+
+@pytest.fixture(scope="module")
+def described():
+    return json.loads(COMMITTED.read_text())
+
+
+def operations(described):
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_description__is_the_committed_one(client, described):
+    answered = json.loads(client.get("/openapi.json").content)
+    assert answered["paths"].keys() == described["paths"].keys(), "run `make openapi`"
+    assert answered == described, "run `make openapi`"
+
+
+def test_description__names_the_scope_that_each_call_needs(described):
+    needed = {
+        operation["operationId"]: operation.get("security")
+        for _path, _method, operation in operations(described)
+    }
+    assert needed["startRun"] == [{"bearer": ["runs.write"]}]
+    assert needed["listRuns"] == [{"bearer": ["runs.read"]}]
+    assert needed["whoAmI"] == [{"bearer": []}]
+    assert not needed["signIn"]
+
+
+def test_description__of_each_call_has_every_refusal_as_a_problem_with_an_example(described):
+    for path, method, operation in operations(described):
+        where = f"{method.upper()} {path}"
+        responses = operation["responses"]
+        assert {"400", "429", "503"} <= responses.keys(), where
+        if operation.get("security"):
+            assert {"401", "403"} <= responses.keys(), where
+        for status, response in responses.items():
+            if status >= "400":
+                assert list(response["content"]) == [MEDIA_TYPE], (where, status)
+                content = response["content"][MEDIA_TYPE]
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, where
+                (example,) = content["examples"].values()
+                assert example["value"]["status"] == int(status), where
+                assert response["description"], (where, status)
+        assert operation["summary"], where
