@@ -27,6 +27,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._unfinished = 0
         self._in_head = True
+        #: A head or a message has ended or begun since this was set to False.
+        self._moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a head."""
@@ -35,8 +37,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand the bytes on; end the connection when its head will not end."""
+        self._moved = False
         super().data_received(data)
-        if not self._in_head:
+        if self._moved or not self._in_head:
+            # What is left of these bytes is the beginning of a head, or nothing at all.
+            self._unfinished = 0
             return
         self._unfinished += len(data)
         if self._unfinished > HEAD_BYTES and not self.transport.is_closing():
@@ -45,17 +50,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
-        self._unfinished, self._in_head = 0, True
+        self._moved = self._in_head = True
 
     def on_headers_complete(self) -> None:
         """End it."""
-        self._in_head = False
+        self._moved, self._in_head = True, False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Wait for the next head."""
         super().on_message_complete()
-        self._unfinished, self._in_head = 0, True
+        self._moved = self._in_head = True
 
     def send_400_response(self, msg: str) -> None:
         """Say as a problem that what was sent is no HTTP."""
