@@ -40,7 +40,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-chaos chaos bench check openapi clients format requirements clean
+.PHONY: help run install test test-chaos chaos bench check audit openapi clients format requirements clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -67,10 +67,11 @@ bench: $(VENV)/.installed-dev ## Measure beside plain Celery; QUICK=1 in two min
 	@found=0; $(RUN) -m tests.bench $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(ARGS) || found=$$?; \
 	$(if $(QUICK)$(ARGS),,$(RUN) -m tests.bench growth || found=$$?;) exit $$found
 
-check: $(VENV)/.installed-dev ## Check format, lint, types, import contracts and migrations
+check: $(VENV)/.installed-dev ## Check format, lint, types, security, import contracts and migrations
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy .
+	$(RUN) -m bandit -q -c pyproject.toml -r config orchestration departments engine manage.py
 	$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	$(RUN) manage.py check
 	$(RUN) manage.py makemigrations --check --dry-run
@@ -87,6 +88,9 @@ clients: $(VENV)/.installed-dev ## Generate the Python client and the TypeScript
 	@cp -R clients/typescript $(CLIENTS)/typescript && cp $(DESCRIPTION) $(CLIENTS)/typescript/
 	@cd $(CLIENTS)/typescript && npm ci --silent --no-audit --no-fund && npm run --silent generate && npm run --silent check
 	@echo "  $(CLIENTS)/python: pip install it; $(CLIENTS)/typescript/api.d.ts: import it, smoke.ts shows how"
+
+audit: $(VENV)/.installed-dev ## Look every required package up among known vulnerabilities; needs the advisory service
+	@$(RUN) -m tests.audit $(REQUIREMENTS) requirements/dev.txt
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(RUN) -m ruff format .

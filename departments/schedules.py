@@ -13,6 +13,7 @@ from django.db import IntegrityError, connection, transaction
 from departments import fire_times, schedule_rules, selectors
 from departments.models import Schedule
 from engine import runs, sql
+from engine.audit import trail
 from engine.errors import EngineError, InputInvalidError
 from engine.values import storable
 
@@ -46,7 +47,9 @@ def create(*, name: str, automation: str, cron: str, actor: str, **values: Any) 
     schedule = Schedule(name=name, automation_id=automation, cron=cron, **values)
     schedule_rules.check(schedule)
     _plan(schedule)
-    _save(schedule)
+    with transaction.atomic():
+        _save(schedule)
+        _record("schedule.create", schedule.name, actor, before=None, after=_told(schedule))
     log.info("schedule_created", schedule=name, actor=actor)
     return schedule
 
@@ -72,7 +75,7 @@ def change(*, name: str, actor: str, rename: str | None = None, **values: Any) -
         if before != (schedule.cron, schedule.time_zone) or schedule.next_fire_at is None:
             _plan(schedule)
 
-    return _locked(name, act, event="schedule_changed", actor=actor)
+    return _locked(name, act, verb="change", event="schedule_changed", actor=actor)
 
 
 def enable(*, name: str, actor: str) -> Schedule:
@@ -89,7 +92,7 @@ def enable(*, name: str, actor: str) -> Schedule:
         schedule.error = ""
         _plan(schedule)
 
-    return _locked(name, act, event="schedule_enabled", actor=actor)
+    return _locked(name, act, verb="enable", event="schedule_enabled", actor=actor)
 
 
 def disable(*, name: str, actor: str) -> Schedule:
@@ -99,13 +102,16 @@ def disable(*, name: str, actor: str) -> Schedule:
         schedule.enabled = False
         _plan(schedule)
 
-    return _locked(name, act, event="schedule_disabled", actor=actor)
+    return _locked(name, act, verb="disable", event="schedule_disabled", actor=actor)
 
 
 def remove(*, name: str, actor: str) -> None:
     """Delete a schedule; the runs it started stay. Raises NotFoundError."""
     with transaction.atomic():
-        selectors.schedule(name=name, lock=True).delete()
+        schedule = selectors.schedule(name=name, lock=True)
+        before = _told(schedule)
+        schedule.delete()
+        _record("schedule.remove", name, actor, before=before, after=None)
     log.info("schedule_removed", schedule=name, actor=actor)
 
 
@@ -242,13 +248,43 @@ def _now() -> datetime:
     return now.astimezone(UTC)
 
 
-def _locked(name: str, act: Callable[[Schedule], None], *, event: str, actor: str) -> Schedule:
+def _locked(
+    name: str, act: Callable[[Schedule], None], *, verb: str, event: str, actor: str
+) -> Schedule:
     with transaction.atomic():
         schedule = selectors.schedule(name=name, lock=True)
+        before = _told(schedule)
         act(schedule)
         _save(schedule)
+        was, now = trail.changed(before, _told(schedule))
+        _record(f"schedule.{verb}", name, actor, before=was, after=now)
     log.info(event, schedule=schedule.name, actor=actor)
     return schedule
+
+
+def _told(schedule: Schedule) -> dict[str, Any]:
+    """Return what the audit trail is told of a schedule: of its input that it is another one."""
+    return {
+        "name": schedule.name,
+        "automation": schedule.automation_id,
+        "cron": schedule.cron,
+        "time_zone": schedule.time_zone,
+        "catch_up": schedule.catch_up,
+        "catch_up_limit": schedule.catch_up_limit,
+        "enabled": schedule.enabled,
+        "input_sha256": trail.digest(schedule.input),
+    }
+
+
+def _record(
+    action: str,
+    name: str,
+    actor: str,
+    *,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+) -> None:
+    trail.record(action, kind="schedule", id=name, actor=actor, before=before, after=after)
 
 
 def _save(schedule: Schedule) -> None:

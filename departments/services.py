@@ -20,7 +20,7 @@ def pause(*, slug: str, actor: str) -> DepartmentStatus:
     return selectors.department(slug=slug)
 
 
-def resume(*, slug: str, actor: str) -> DepartmentStatus:  # noqa: ARG001 - asked for like `pause`
+def resume(*, slug: str, actor: str) -> DepartmentStatus:
     """Send work of the department again; `actor` is who asks. Raises as `pause` does."""
-    lanes.resume(slug=slug)
+    lanes.resume(slug=slug, actor=actor)
     return selectors.department(slug=slug)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
 
 from departments.models import Automation, Department
 from engine import definitions, lanes, registry
+from engine.audit import trail
 from engine.errors import GraphInvalidError
 from engine.models import AutomationVersion
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 #: Key of the PostgreSQL advisory lock that lets one process at a time write the catalog.
 SYNC_LOCK = 0x0CA7_A106
@@ -37,8 +42,11 @@ def sync_catalog() -> SyncReport:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SYNC_LOCK])
-        _sync_departments()
-        names = _sync_automations()
+        withdrawn = _sync_departments()
+        names, gone = _sync_automations()
+        if names or withdrawn or gone:
+            after = {"new_versions": names, "departments": withdrawn, "automations": gone}
+            trail.record("catalog.sync", kind="catalog", id="", after=after)
     return SyncReport(
         departments=len(registry.departments),
         automations=len(registry.automations),
@@ -47,7 +55,7 @@ def sync_catalog() -> SyncReport:
     )
 
 
-def _sync_departments() -> None:
+def _sync_departments() -> list[str]:
     for declared in registry.departments.values():
         lanes.declare(slug=declared.slug, queue=declared.slug)
     Department.objects.bulk_create(
@@ -59,11 +67,19 @@ def _sync_departments() -> None:
         unique_fields=["slug"],
         update_fields=["title", "purpose", "declared"],
     )
-    Department.objects.exclude(slug__in=registry.departments).update(declared=False)
+    gone = Department.objects.exclude(slug__in=registry.departments).filter(declared=True)
+    return _withdraw(gone)
 
 
-def _sync_automations() -> list[str]:
-    """Upsert the automations and return the versions that did not exist before, by name."""
+def _withdraw(gone: QuerySet[Any]) -> list[str]:
+    """Mark what is declared no more; return its names."""
+    names = [str(name) for name in gone.values_list("pk", flat=True)]
+    gone.update(declared=False)
+    return names
+
+
+def _sync_automations() -> tuple[list[str], list[str]]:
+    """Upsert the automations; return the versions that are new, and what is declared no more."""
     known = set(AutomationVersion.objects.values_list("automation", "checksum"))
     fresh: list[str] = []
     rows: list[Automation] = []
@@ -87,5 +103,5 @@ def _sync_automations() -> list[str]:
         unique_fields=["name"],
         update_fields=["department", "title", "description", "declared", "current_version"],
     )
-    Automation.objects.exclude(name__in=registry.automations).update(declared=False)
-    return fresh
+    gone = Automation.objects.exclude(name__in=registry.automations).filter(declared=True)
+    return fresh, _withdraw(gone)

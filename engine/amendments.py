@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine import selectors, sql
-from engine.errors import StateConflictError
+from engine import sql
+from engine.audit import trail
+from engine.errors import NotFoundError, StateConflictError
+from engine.models import Run
 from engine.transitions import amend as moves
 from engine.transitions import runs as run_moves
 
@@ -23,9 +25,12 @@ def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
     def move() -> None:
         if "priority" in changes:
             moves.prioritise(run_id=run_id, priority=changes["priority"])
+        held = Run.objects.select_for_update(no_key=True).filter(pk=run_id)
+        before = held.values("state", *changes).first()
+        if before is None:
+            raise NotFoundError(f"There is no run {run_id}")
         if not moves.amend(run_id=run_id, changes=changes):
-            actual = selectors.run(run_id=run_id).state
-            raise StateConflictError("The run", wanted="change it", actual=actual)
+            raise StateConflictError("The run", wanted="change it", actual=before["state"])
         if "priority" in changes:
             # A map that was expanding meanwhile has read the old one; the run is held now.
             moves.prioritise(run_id=run_id, priority=changes["priority"])
@@ -34,5 +39,7 @@ def amend(*, run_id: UUID, changes: dict[str, Any], actor: str) -> None:
             for name, value in changes.items()
         }
         run_moves.note(run_id=run_id, kind="run.amended", actor=actor, **told)
+        was, now = trail.changed(before, changes)
+        trail.record("run.amend", kind="run", id=run_id, actor=actor, before=was, after=now)
 
     sql.patiently(move)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models.functions import Now
 
 from engine import selectors, sql
+from engine.audit import trail
 from engine.errors import NotFoundError, StateConflictError
 from engine.models import DeadLetter
 from engine.states import RunState
@@ -56,6 +57,8 @@ def retry_run(*, run_id: UUID, actor: str) -> int:
                 "The run", wanted="retry it: none of its steps is dead", actual=actual
             )
         _requeue(letters, wanted="retry it", actor=actor)
+        after = {"steps": len(letters)}
+        trail.record("run.retry", kind="run", id=run_id, actor=actor, after=after)
         return len(letters)
 
     return sql.patiently(move)
@@ -82,6 +85,7 @@ def _requeue(letters: Sequence[Any], *, wanted: str, actor: str) -> None:
     for letter in letters:
         moves.resolve(dead_letter_id=letter.id, state="requeued", actor=actor)
         run_moves.note(run_id=run_id, kind="run.requeued", actor=actor, dead_letter_id=letter.id)
+        _record("dead_letter.requeue", letter, actor, state="requeued")
 
 
 def discard(*, dead_letter_id: int, actor: str) -> None:
@@ -104,6 +108,7 @@ def discard(*, dead_letter_id: int, actor: str) -> None:
             actor=actor,
             dead_letter_id=dead_letter_id,
         )
+        _record("dead_letter.discard", letter, actor, state="discarded")
         return letter.run_id, ending
 
     run_id, ending = sql.patiently(move)
@@ -118,6 +123,17 @@ def notified(*, dead_letter_id: int) -> DeadLetter | None:
         notified_at=Now()
     )
     return DeadLetter.objects.get(pk=dead_letter_id) if first else None
+
+
+def _record(action: str, letter: Any, actor: str, *, state: str) -> None:
+    trail.record(
+        action,
+        kind="dead_letter",
+        id=letter.id,
+        actor=actor,
+        before={"state": "open", "run_id": letter.run_id},
+        after={"state": state, "run_id": letter.run_id},
+    )
 
 
 def _open_letter(dead_letter_id: int, *, wanted: str) -> Any:

@@ -14,6 +14,7 @@ import structlog
 from django.conf import settings
 
 from engine import outcomes, sql
+from engine.audit import trail
 from engine.errors import (
     CancelledError,
     ClaimLostError,
@@ -203,6 +204,14 @@ def _resolve(effect_id: int, actor: str, *, state: str, receipt: Any, verb: str,
             )
         moves.resolve(effect_id=effect_id, state=state, receipt=receipt, kind=kind, actor=actor)
         moves.go_on(step_run_id=step.id, effect_id=effect_id, actor=actor)
+        trail.record(
+            f"effect.{verb}",
+            kind="effect",
+            id=effect_id,
+            actor=actor,
+            before={"state": "unknown", "run_id": found.run_id},
+            after={"state": state, "run_id": found.run_id},
+        )
         run_id: UUID = found.run_id
         return run_id
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
 from engine import sql
+from engine.audit import trail
 from engine.causes import ReleaseReason
 from engine.errors import NotFoundError
 from engine.models import Lane
@@ -48,7 +49,7 @@ def declare(*, slug: str, queue: str) -> None:
 
 def pause(*, slug: str, actor: str) -> int:
     """Close a lane: nothing of it is sent or claimed; what runs goes on. Returns steps recalled."""
-    _set(slug, paused=True)
+    _set("department.pause", slug, actor, paused=True)
     return sql.patiently(
         lambda: moves.hand_back_of_lane(
             lane=slug, reason=ReleaseReason.DEPARTMENT_PAUSED, actor=actor
@@ -56,14 +57,14 @@ def pause(*, slug: str, actor: str) -> int:
     )
 
 
-def resume(*, slug: str) -> None:
+def resume(*, slug: str, actor: str = "") -> None:
     """Open a lane again; the dispatcher sends what has gathered."""
-    _set(slug, paused=False)
+    _set("department.resume", slug, actor, paused=False)
 
 
-def limit(*, slug: str, max_concurrency: int | None) -> None:
+def limit(*, slug: str, max_concurrency: int | None, actor: str = "") -> None:
     """Set how many steps of the lane may be queued or running at once; None lifts the limit."""
-    _set(slug, max_concurrency=max_concurrency)
+    _set("department.limit", slug, actor, max_concurrency=max_concurrency)
 
 
 def with_ready() -> dict[str, str]:
@@ -100,6 +101,11 @@ def dispatch(
         return moves.queue(steps=steps)
 
 
-def _set(slug: str, **values: object) -> None:
-    if not Lane.objects.filter(pk=slug).update(**values):
-        raise NotFoundError(f"There is no department {slug!r}")
+def _set(action: str, slug: str, actor: str, **values: Any) -> None:
+    with transaction.atomic():
+        lane = Lane.objects.select_for_update(no_key=True).filter(pk=slug)
+        before = lane.values(*values).first()
+        if before is None:
+            raise NotFoundError(f"There is no department {slug!r}")
+        Lane.objects.filter(pk=slug).update(**values)
+        trail.record(action, kind="department", id=slug, actor=actor, before=before, after=values)

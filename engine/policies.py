@@ -53,7 +53,7 @@ class Retry:
         """Return the seconds to wait after the `failures`-th failure."""
         exponent = float(min(max(failures - 1, 0), MAX_EXPONENT))
         plain: float = min(self.max_delay, self.first_delay * self.factor**exponent)
-        return plain * (1 + self.jitter * random.uniform(-1, 1))
+        return plain * (1 + self.jitter * random.uniform(-1, 1))  # spreads load # nosec B311
 
 
 #: A worker with older code may receive a step that only newer code has; deploys take a while.

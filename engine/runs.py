@@ -14,6 +14,7 @@ from django.db import transaction
 from pydantic import ValidationError
 
 from engine import definitions, lanes, publishing, registry, sql
+from engine.audit import trail
 from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
 from engine.models import Run
@@ -164,19 +165,29 @@ def cancel(*, run_id: UUID, actor: str) -> None:
 
     Cancelling a run that is already on its way to `cancelled` changes nothing.
     """
-    if moves.begin_ending(run_id=run_id, ending=RunState.CANCELLED, code="cancelled"):
-        moves.note(run_id=run_id, kind="run.cancel_requested", actor=actor)
+
+    def turn() -> str:
+        before = _held(run_id)
+        if moves.begin_ending(run_id=run_id, ending=RunState.CANCELLED, code="cancelled"):
+            moves.note(run_id=run_id, kind="run.cancel_requested", actor=actor)
+            _record("run.cancel", run_id, actor, before=before, after=RunState.CANCELLING)
+            return ""
+        return before
+
+    actual = sql.patiently(turn)
+    if not actual:
         _finish(run_id)
-        return
-    actual = _state(run_id)
-    if actual != RunState.CANCELLING:
+    elif actual != RunState.CANCELLING:
         raise StateConflictError("The run", wanted="cancel it", actual=actual)
 
 
 def pause(*, run_id: UUID, actor: str) -> None:
     """Hold a run: what runs goes on to its end, nothing new begins until `resume`."""
-    if not moves.pause(run_id=run_id):
-        raise StateConflictError("The run", wanted="pause it", actual=_state(run_id))
+    with transaction.atomic():
+        before = _held(run_id)
+        if not moves.pause(run_id=run_id):
+            raise StateConflictError("The run", wanted="pause it", actual=before)
+        _record("run.pause", run_id, actor, before=before, after=RunState.PAUSED)
     sql.patiently(
         lambda: dispatch.hand_back_of_run(
             run_id=run_id, reason=ReleaseReason.RUN_PAUSED, actor=actor
@@ -187,9 +198,15 @@ def pause(*, run_id: UUID, actor: str) -> None:
 
 def resume(*, run_id: UUID, actor: str) -> None:
     """Let a paused run go on; the dispatcher sends what is ready."""
-    if not sql.patiently(lambda: moves.resume(run_id=run_id)):
-        raise StateConflictError("The run", wanted="resume it", actual=_state(run_id))
-    moves.note(run_id=run_id, kind="run.resumed", actor=actor)
+
+    def turn() -> None:
+        before = _held(run_id)
+        if not moves.resume(run_id=run_id):
+            raise StateConflictError("The run", wanted="resume it", actual=before)
+        moves.note(run_id=run_id, kind="run.resumed", actor=actor)
+        _record("run.resume", run_id, actor, before=before, after=_state(run_id))
+
+    sql.patiently(turn)
 
 
 def finish_cancelling(*, limit: int) -> int:
@@ -228,6 +245,19 @@ def _guarded(run_id: UUID) -> bool:
 def _finish(run_id: UUID) -> bool:
     sql.patiently(lambda: moves.sweep(run_id=run_id))
     return moves.end(run_id=run_id)
+
+
+def _record(action: str, run_id: UUID, actor: str, *, before: str, after: str) -> None:
+    was, now = {"state": before}, {"state": str(after)}
+    trail.record(action, kind="run", id=run_id, actor=actor, before=was, after=now)
+
+
+def _held(run_id: UUID) -> str:
+    """Return the run's state, held until the transaction ends."""
+    found = sql.rows(moves.LOCK, {"run": run_id})
+    if not found:
+        raise NotFoundError(f"There is no run {run_id}")
+    return str(found[0].state)
 
 
 def _state(run_id: UUID) -> str:

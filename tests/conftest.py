@@ -16,6 +16,16 @@ def nothing_known_of_tokens():
     snapshot.forget()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Let tests empty the audit trail as they empty every table, by TRUNCATE; nobody else may."""
+    from django.db import connection  # noqa: PLC0415 - needs settings
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        for table in ("engine_auditrecord", "engine_auditseal"):
+            cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER never_emptied")
+
+
 @pytest.fixture
 def broker():
     """An empty Redis."""

@@ -153,4 +153,4 @@ def _short_parent() -> str:
     # XDG_RUNTIME_DIR survives `su` and may then belong to somebody else.
     if runtime and _is_private(Path(runtime)) and _fits(Path(runtime) / "aibe-12345678"):
         return runtime
-    return "/tmp"  # noqa: S108 - only ever the parent of a folder made by mkdtemp
+    return "/tmp"  # noqa: S108 - only ever the parent of a folder made by mkdtemp # nosec B108

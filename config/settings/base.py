@@ -36,6 +36,8 @@ ALLOWED_HOSTS = words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS", "")
 
 INSTALLED_APPS = [
+    # First: its `createsuperuser` and `changepassword` are Django's with a record in the trail.
+    "config",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -50,7 +52,6 @@ INSTALLED_APPS = [
     "corsheaders",
     "csp",
     *INTERFACE_APPS,
-    "config",
     "orchestration",
     "departments",
     "engine",
@@ -65,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "engine.audit.middleware.RequestOrigin",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from django.core.exceptions import ImproperlyConfigured
+from urllib.parse import unquote, urlsplit
 
+from config import secret_strength
 from config.environment import flag, integer
 from config.settings.base import *
-from config.settings.base import JWT_SECRET, MASTER_KEY, SECRET_KEY
+from config.settings.base import DATABASES, JWT_SECRET, MASTER_KEY, REDIS_URL, SECRET_KEY
 
-#: Below this many characters a secret can be guessed in time; so can one of few different ones.
-MIN_SECRET_CHARACTERS, MIN_SECRET_ALPHABET = 32, 8
-
-_secrets = [("SECRET_KEY", SECRET_KEY), *(("MASTER_KEY", part) for part in MASTER_KEY.split(","))]
-if JWT_SECRET:
-    _secrets.append(("JWT_SECRET", JWT_SECRET))
-for _name, _value in _secrets:
-    if (
-        len(_value.strip()) < MIN_SECRET_CHARACTERS
-        or len(set(_value.strip())) < MIN_SECRET_ALPHABET
-    ):
-        raise ImproperlyConfigured(
-            f"{_name} must be set to at least {MIN_SECRET_CHARACTERS} characters, "
-            f"{MIN_SECRET_ALPHABET} of them different; make one with: openssl rand -hex 32"
-        )
-if len({_value.strip() for _, _value in _secrets}) < len(_secrets):
-    raise ImproperlyConfigured(
-        "SECRET_KEY, MASTER_KEY and JWT_SECRET must differ: who learns one must not have the others"
-    )
+secret_strength.check(
+    {
+        "SECRET_KEY": [SECRET_KEY],
+        "MASTER_KEY": [part.strip() for part in MASTER_KEY.split(",")],
+        # Optional: tokens are signed with the keyring's own keys.
+        "JWT_SECRET": [JWT_SECRET] if JWT_SECRET else [],
+    },
+    {
+        "DATABASE_URL": DATABASES["default"]["PASSWORD"],
+        "REDIS_URL": unquote(urlsplit(REDIS_URL).password or ""),
+    },
+)
 
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True

@@ -6,8 +6,10 @@ import secrets
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.db import transaction
 
 from config import local_secrets
+from engine.audit import trail
 
 OPERATOR = "operator"
 PASSWORD_BYTES = 12
@@ -19,7 +21,10 @@ def ensure_operator() -> str | None:
     if people.filter(is_superuser=True, is_active=True).exists():
         return None
     password = secrets.token_urlsafe(PASSWORD_BYTES)
-    people.create_superuser(username=OPERATOR, password=password)
+    with transaction.atomic():
+        people.create_superuser(username=OPERATOR, password=password)
+        after = {"username": OPERATOR, "is_superuser": True}
+        trail.record("user.create", kind="user", id=OPERATOR, after=after)
     return password
 
 

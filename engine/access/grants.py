@@ -15,6 +15,7 @@ from django.db import transaction
 from engine import registry
 from engine.access import policy, revocations, roles
 from engine.access.roles import Grant
+from engine.audit import trail
 from engine.errors import EngineError
 from engine.models import Lane, RoleGrant
 
@@ -72,6 +73,7 @@ def grant(*, user: User, role: str, department: str = "", by: str) -> bool:
         _row, created = RoleGrant.objects.get_or_create(user=user, role=role, department=department)
         if created:
             revocations.revoke_access(user.pk, by=by)
+            _record("role.grant", user, role, department, by)
     if created:
         log.info("role_granted", user=user.pk, role=role, department=department, by=by)
     return created
@@ -84,6 +86,14 @@ def revoke(*, user: User, role: str, department: str = "", by: str) -> bool:
         taken = bool(found.delete()[0])
         if taken:
             revocations.revoke_access(user.pk, by=by)
+            _record("role.revoke", user, role, department, by)
     if taken:
         log.info("role_revoked", user=user.pk, role=role, department=department, by=by)
     return taken
+
+
+def _record(action: str, user: User, role: str, department: str, by: str) -> None:
+    what = {"role": role, "department": department}
+    before, after = (what, None) if action == "role.revoke" else (None, what)
+    name = user.get_username()
+    trail.record(action, kind="user", id=name, actor=by, before=before, after=after)

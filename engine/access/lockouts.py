@@ -19,6 +19,7 @@ from django.utils.crypto import salted_hmac
 
 from engine import sql
 from engine.access import addresses
+from engine.audit import trail
 from engine.errors import EngineError
 from engine.models import Lockout
 
@@ -187,7 +188,12 @@ def clear(
     if address:
         wanted |= Q(address=addresses.holder(address) or address)
     rows = failing() if everything else failing().filter(wanted)
-    return rows.update(failures=0, locked_until=None)
+    with transaction.atomic():
+        about = [str(row) for row in rows[: trail.MAX_ITEMS]]
+        cleared = rows.update(failures=0, locked_until=None)
+        after = {"cleared": cleared, "entries": about}
+        trail.record("lockout.clear", kind="lockout", id=account or address or "", after=after)
+    return cleared
 
 
 class _LockedError(Exception):

@@ -20,6 +20,7 @@ from django.db import transaction
 from engine import sql
 from engine.access import bearers, people, revocations, snapshot, tokens, versions
 from engine.access.tokens import TokenInvalidError, TokenRevokedError
+from engine.audit import trail
 from engine.models import SignIn
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def _exchanged(sign_in: str, claims: Claims, *, keys: Keyring, came_at: datetime
         "expires_at": now + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS),
     }
     SignIn.objects.filter(pk=sign_in).update(**changes)
+    name = user.get_username()
+    trail.record("auth.refresh", kind="user", id=name, actor=name)
     following = SignIn(id=uuid.UUID(sign_in), user_id=user.pk, **changes)
     return _pair(user, following, keys=keys, version=versions.current(), now=now)
 

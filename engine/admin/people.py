@@ -8,24 +8,27 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as PlainUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from engine.access import grants
-from engine.admin import rights
+from engine.admin import recording, rights
 from engine.admin.acting import actor
+from engine.admin.recording import RecordingAdmin
 from engine.models import RoleGrant
 
 if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
 EVERYWHERE = "every department"
 
 admin.site.unregister(User)
 # Groups hold Django's permissions, which decide nothing here: roles do.
 admin.site.unregister(Group)
+recording.password_change(admin.site)
 
 
 def _places() -> list[tuple[str, str]]:
@@ -69,7 +72,7 @@ class GrantInline(TabularInline):  # type: ignore[misc] # unfold ships no types
 
 
 @admin.register(User)
-class UserAdmin(rights.ByPolicy, PlainUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold has no types
+class UserAdmin(RecordingAdmin, rights.ByPolicy, PlainUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg] # unfold has no types
     """People who may sign in. Only a superuser makes, changes or removes superusers."""
 
     read_scope = write_scope = "admin.people"
@@ -126,3 +129,9 @@ class UserAdmin(rights.ByPolicy, PlainUserAdmin, ModelAdmin):  # type: ignore[mi
             grants.revoke(user=row.user, role=row.role, department=row.department, by=by)
         for row in formset.new_objects:
             grants.grant(user=row.user, role=row.role, department=row.department, by=by)
+
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Change the password and record it in one transaction."""
+        with transaction.atomic():
+            found: HttpResponse = super().user_change_password(request, *args, **kwargs)
+            return found

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm
 
-from engine.access import lockouts
+from engine.access import lockouts, people
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -33,8 +33,13 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc] # unfold is untyped
         except lockouts.LockedOutError as exc:
             setattr(self.request, _WAIT, exc.wait)
             raise ValidationError(exc.message) from None
-        cleaned = super().clean()
+        try:
+            cleaned = super().clean()
+        except ValidationError:
+            people.note_sign_in(cleaned["username"], None)
+            raise
         lockouts.succeed(tried)
+        people.note_sign_in("", self.get_user())
         return cleaned
 
 

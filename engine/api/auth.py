@@ -17,6 +17,7 @@ from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
 from engine.api.problems import Problem
 from engine.api.requests import Strict
+from engine.audit import trail
 
 if TYPE_CHECKING:
     from rest_framework.authentication import BaseAuthentication
@@ -93,6 +94,7 @@ class TokenView(_OpenView):
             username=given.username,
             password=given.password,
         )
+        people.note_sign_in(given.username, user)
         if user is None:
             raise AuthenticationFailed("Name or password is wrong.", code="credentials_invalid")
         try:
@@ -126,6 +128,7 @@ class RefreshView(_OpenView):
         try:
             return _given(sign_ins.exchange(given.refresh, came_at=came_at))
         except tokens.TokenInvalidError as exc:
+            trail.record("auth.refresh", kind="user", id="", outcome="refused")
             raise AuthenticationFailed(exc.message, code=exc.code) from None
 
 

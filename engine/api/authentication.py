@@ -10,6 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from engine.access import bearers, tokens
 from engine.api.principal import Principal
+from engine.audit import origin
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -38,6 +39,7 @@ class BearerAuthentication(BaseAuthentication):
             ) from None
         except tokens.TokenInvalidError as exc:
             raise AuthenticationFailed(exc.message, code=exc.code) from None
+        origin.identify(claims.subject)
         return Principal(claims), token
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 - DRF's signature

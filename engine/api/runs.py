@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from uuid import UUID  # noqa: TC003
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from pydantic import Field, model_validator
 from rest_framework.response import Response
@@ -21,6 +22,7 @@ from engine.api.parsers import StrictJSONParser
 from engine.api.problems import Conflict, Problem
 from engine.api.requests import Page, RowId
 from engine.api.submissions import RunChange, RunRequest
+from engine.audit import trail
 from engine.errors import StateConflictError
 from engine.representations import (
     ArtifactEntry,
@@ -165,17 +167,21 @@ class RunsView(APIView):
         for ref in refs.values():
             artifacts.record(ref, created_by=subject)
         given = wanted.input | {name: ref.model_dump(mode="json") for name, ref in refs.items()}
-        submitted = runs.submit(
-            automation=wanted.automation,
-            input=given,
-            trigger="api",
-            created_by=subject,
-            dedupe_key=wanted.dedupe_key,
-            correlation_id=wanted.correlation_id or requests.request_id(request),
-            priority=wanted.priority,
-            tags=wanted.tags,
-            deadline_at=wanted.deadline_at,
-        )
+        with transaction.atomic():
+            submitted = runs.submit(
+                automation=wanted.automation,
+                input=given,
+                trigger="api",
+                created_by=subject,
+                dedupe_key=wanted.dedupe_key,
+                correlation_id=wanted.correlation_id or requests.request_id(request),
+                priority=wanted.priority,
+                tags=wanted.tags,
+                deadline_at=wanted.deadline_at,
+            )
+            after = wanted.model_dump(include={"automation", "dedupe_key", "priority", "tags"})
+            after["created"] = submitted.created
+            trail.record("run.submit", kind="run", id=submitted.run_id, actor=subject, after=after)
         run = selectors.run(run_id=submitted.run_id)
         return Response(
             representation(request, run),

@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.audit import origin
 from engine.errors import EngineError, InputInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 #: Exit code of a process ended by Ctrl-C.
 INTERRUPTED = 130
@@ -37,6 +39,11 @@ def actor() -> str:
         return f"command:{getpass.getuser()}"
     except (KeyError, OSError):
         return f"command:uid-{os.getuid()}"
+
+
+def acting() -> AbstractContextManager[None]:
+    """Return what a command acts within, so that the audit trail knows who gives it."""
+    return origin.of(origin.Origin(source="command", actor=actor()))
 
 
 def run_id(text: str) -> UUID:
@@ -72,7 +79,8 @@ class Interface(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Translate what the domain and the database refuse into one line and exit code 1."""
         try:
-            return super().execute(*args, **options)
+            with acting():
+                return super().execute(*args, **options)
         except InputInvalidError as exc:
             raise CommandError(_problems(exc)) from exc
         except EngineError as exc:

@@ -1,6 +1,7 @@
 """The tables of the engine, one file per subject; re-exported because Django looks here."""
 
 from engine.models.artifacts import Artifact
+from engine.models.audit import AuditRecord, AuditSeal
 from engine.models.dead_letters import DeadLetter
 from engine.models.definitions import AutomationVersion
 from engine.models.effects import Effect
@@ -16,6 +17,8 @@ from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
 __all__ = [
     "AccessVersion",
     "Artifact",
+    "AuditRecord",
+    "AuditSeal",
     "AutomationVersion",
     "DeadLetter",
     "Effect",

@@ -23,5 +23,5 @@ def pause_seconds(*, tries: int, retry_after: float | None = None) -> float | No
     if tries >= MAX_ATTEMPTS:
         return None
     pause = min(FIRST_PAUSE_SECONDS * FACTOR ** (tries - 1), LONGEST_PAUSE_SECONDS)
-    pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, guards nothing
+    pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, guards nothing # nosec B311
     return max(pause, min(retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's prefix
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's prefix # nosec B105
 #: The standard asks for 24 to 64.
 SECRET_BYTES = 32
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from departments import sync
 from engine.errors import EngineError
+from engine.management.interface import acting
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -23,7 +24,8 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            report = sync.sync_catalog()
+            with acting():
+                report = sync.sync_catalog()
         except EngineError as exc:
             raise CommandError(exc.message) from exc
         if options["json"]:

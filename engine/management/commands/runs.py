@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.management.base import CommandError
+from django.db import transaction
 from rich.console import Console
 
 from engine import dead_letters, registry, run_selectors, runs, selectors, why
+from engine.audit import trail
 from engine.errors import InputInvalidError
 from engine.management import inputs, watching
 from engine.management.interface import INTERRUPTED, OperatorCommand, actor, run_id
@@ -90,16 +92,19 @@ class Command(OperatorCommand):
         if wait is not None and not 0 < wait <= timedelta.max.total_seconds() / 1000:
             raise CommandError("--deadline must be a number of seconds above 0.")
         try:
-            submitted = runs.submit(
-                automation=declared.name,
-                input=given,
-                trigger="command",
-                created_by=by,
-                dedupe_key=options["dedupe_key"],
-                priority=options["priority"],
-                tags=options["tag"],
-                deadline_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None,
-            )
+            with transaction.atomic():
+                submitted = runs.submit(
+                    automation=declared.name,
+                    input=given,
+                    trigger="command",
+                    created_by=by,
+                    dedupe_key=options["dedupe_key"],
+                    priority=options["priority"],
+                    tags=options["tag"],
+                    deadline_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None,
+                )
+                after = {"automation": declared.name, "created": submitted.created}
+                trail.record("run.submit", kind="run", id=submitted.run_id, actor=by, after=after)
         except InputInvalidError as exc:
             raise CommandError(
                 f"{exc.message}. Its input: {inputs.described(declared)}; give --input KEY=VALUE "

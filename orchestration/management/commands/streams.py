@@ -3,9 +3,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import redis
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
+from engine.audit import trail
+from engine.management.interface import acting
 from orchestration import streams
 
 if TYPE_CHECKING:
@@ -38,11 +42,15 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            found = getattr(self, f"_{options['action']}")(options)
+            with acting():
+                found = getattr(self, f"_{options['action']}")(options)
         except redis.ResponseError as exc:
             raise CommandError(f"Redis refused: {exc}") from exc
         except redis.RedisError as exc:
             raise CommandError(f"Redis is away: {exc}") from exc
+        except (DatabaseError, psycopg.Error) as exc:
+            first = str(exc).strip().splitlines()[0]
+            raise CommandError(f"Nothing is done that cannot be recorded: {first}") from exc
         if options["json"]:
             self.stdout.write(json.dumps(found))
             return
@@ -98,6 +106,9 @@ class Command(BaseCommand):
             if entry["idle_seconds"] >= options["idle"] and entry["consumer"] != options["consumer"]
         ]
         if options["apply"] and idle:
+            # Before, because Redis knows nothing of our transaction: never done and not recorded.
+            after = {"consumer": options["consumer"], "entries": len(idle)}
+            trail.record("stream.claim", kind="stream", id=streams.EVENTS, after=after)
             streams.client().xclaim(
                 streams.EVENTS,
                 streams.GROUP,
@@ -113,6 +124,8 @@ class Command(BaseCommand):
     @staticmethod
     def _reset(options: dict[str, Any]) -> dict[str, Any]:
         if options["apply"]:
+            after = {"to": options["to"]}
+            trail.record("stream.reset", kind="stream", id=streams.EVENTS, after=after)
             streams.ensure_group()
             streams.client().xgroup_setid(streams.EVENTS, streams.GROUP, options["to"])
         return {"group": streams.GROUP, "to": options["to"], "applied": options["apply"]}
