@@ -14,6 +14,7 @@ PAGES = [
     "engine.admin.workers",
     "engine.admin.people",
     "engine.admin.lockouts",
+    "engine.admin.audit",
     "departments.admin.departments",
     "departments.admin.automations",
     "departments.admin.schedules",

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 #: How long one connection attempt, or one answer, of the database may take in a probe, in seconds.
 DATABASE_SECONDS = 2
 #: The manager's loops that one process at a time runs; while one is nobody's, its work waits.
-MANAGER_LOOPS = ("dispatcher", "timers", "schedules", "reaper", "outbox", "presence", "webhooks")
+MANAGER_LOOPS = (
+    "dispatcher",
+    "timers",
+    "schedules",
+    "reaper",
+    "outbox",
+    "presence",
+    "webhooks",
+    "sealing",
+)
 UNAVAILABLE = 503
 
 # A manager's loop holds its advisory lock by its own session: no session, no manager. A key of 64

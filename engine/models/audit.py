@@ -57,6 +57,8 @@ class AuditSeal(models.Model):
     number = models.BigIntegerField(primary_key=True)
     at = models.DateTimeField()
     record_ids = ArrayField(models.BigIntegerField())
+    #: The digest of each: which of them was changed can be named.
+    record_digests = ArrayField(models.CharField(max_length=64), db_default=[])
     #: SHA-256 in hexadecimal; `engine.audit.canonical` says of what.
     digest = models.CharField(max_length=64)
     previous = models.CharField(max_length=64, unique=True)

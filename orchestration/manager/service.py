@@ -27,6 +27,7 @@ from orchestration.manager.outbox import Outbox
 from orchestration.manager.presence import Presence
 from orchestration.manager.reaper import Reaper
 from orchestration.manager.schedules import Schedules
+from orchestration.manager.sealing import Sealing
 from orchestration.manager.statistics import Statistics
 from orchestration.manager.timers import Timers
 from orchestration.manager.waits import Waits
@@ -77,6 +78,7 @@ class Service(Collector):
             Outbox(stop=self.stop),
             Presence(stop=self.stop),
             Waits(stop=self.stop),
+            Sealing(stop=self.stop),
             Webhooks(stop=self.stop),
             Statistics(stop=self.stop),
             self._gauges,
