@@ -14,8 +14,13 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connection
 
+from departments import sync
+from engine import publishing
+from engine.access import snapshot
 from tests.eventually import eventually
+from tests.integration.access.things import Things
 from tests.integration.orchestration.processes import ROOT, end, free_port
+from tests.line import Line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +33,21 @@ def no_leftovers(settings):
     # whitenoise warns of a STATIC_ROOT nobody has collected; throttles count in the cache.
     settings.STATIC_ROOT = None
     cache.clear()
+
+
+@pytest.fixture
+def things(db):
+    """One of everything of two departments, by department; undone after the test."""
+    before = publishing._publisher
+    publishing.register(Line())
+    sync.sync_catalog()
+    # The signing key is written down when it is first needed: not in what a test undoes.
+    snapshot.current()
+    yield {
+        "lab": Things("lab", "lab.squares"),
+        "courier": Things("courier", "courier.letter"),
+    }
+    publishing.register(before)
 
 
 @pytest.fixture
