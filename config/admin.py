@@ -15,6 +15,7 @@ PAGES = [
     "engine.admin.people",
     "engine.admin.lockouts",
     "engine.admin.audit",
+    "engine.admin.tokens",
     "departments.admin.departments",
     "departments.admin.automations",
     "departments.admin.schedules",

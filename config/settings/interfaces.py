@@ -175,6 +175,7 @@ UNFOLD: dict[str, Any] = {
                         sees="workers",
                     ),
                     _link("People", "group", "admin:auth_user_changelist", sees="people"),
+                    _link("Tokens", "key", "admin:engine_machinetoken_changelist", sees="people"),
                     _link("Lockouts", "lock", "admin:engine_lockout_changelist", sees="people"),
                     _link("Audit", "history", "admin:engine_auditrecord_changelist", sees="audit"),
                     {"title": "API", "icon": "api", "link": reverse_lazy("docs")},

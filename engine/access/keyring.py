@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 
 from engine.access import sealing, versions
 from engine.access.tokens import Keyring
+from engine.audit import trail
 from engine.models import MachineToken, SignIn, SigningKey
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ def load(known: Keyring | None = None) -> Keyring:
     return Keyring(signing=signing, secrets=found, unnamed=given if given in found else "")
 
 
-def rotate(*, drop_old: bool = False) -> str:
+def rotate(*, by: str, drop_old: bool = False) -> str:
     """Put a new key on the keyring and let it sign; return its kid.
 
     The others verify until what they signed has expired. drop_old: they verify nothing any more,
-    for one of them has leaked; everybody signs in again, machines get new tokens.
+    for one of them has leaked; everybody signs in again, machines get new tokens. by: who says so.
     """
     with transaction.atomic():
         versions.raised()
@@ -83,6 +84,8 @@ def rotate(*, drop_old: bool = False) -> str:
         _add(kid, secrets.token_urlsafe(KEY_BYTES), is_given=False)
         if drop_old:
             _drop(SigningKey.objects.exclude(kid=kid))
+        after = {"drop_old": drop_old}
+        trail.record("signing_key.rotate", kind="signing_key", id=kid, actor=by, after=after)
     return kid
 
 

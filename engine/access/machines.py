@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from engine.access import snapshot, tokens, versions
+from engine.audit import trail
 from engine.models import MachineToken
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def mint(*, subject: str, scopes: Sequence[str], ttl_seconds: int, now: datetime
             created_by=by[: tokens.SUBJECT_CHARACTERS],
             expires_at=now + timedelta(seconds=ttl_seconds),
         )
+        after = {"name": subject, "scopes": scopes, "ttl_seconds": ttl_seconds}
+        trail.record("token.mint", kind="token", id=jti, actor=by, after=after)
     return tokens.mint(
         keys=keys,
         subject=subject,

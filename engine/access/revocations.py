@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
 from engine import sql
 from engine.access import versions
+from engine.audit import trail
 from engine.models import MachineToken, SignIn
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def revoke_token(jti: str, *, by: str, expires_at: datetime | None = None) -> Re
     expires_at: when it would expire; without it, as long as any token could be good.
     """
     with transaction.atomic():
-        _write("token", jti, version=versions.raised(), by=by, expires_at=expires_at)
+        _refuse("token", jti, version=versions.raised(), by=by, expires_at=expires_at)
         ended = MachineToken.objects.filter(jti=jti, revoked_at=None, expires_at__gt=Now())
         return Revoked(tokens=ended.update(revoked_at=Now(), revoked_by=by))
 
@@ -61,7 +63,7 @@ def revoke_token(jti: str, *, by: str, expires_at: datetime | None = None) -> Re
 def revoke_subject(subject: str, *, by: str) -> Revoked:
     """Revoke every token of a subject that was minted until now; later ones are good."""
     with transaction.atomic():
-        _write("subject", subject, version=versions.raised(), by=by)
+        _refuse("subject", subject, version=versions.raised(), by=by)
         good: dict[str, Any] = {"subject": subject, "revoked_at": None, "expires_at__gt": Now()}
         ending: dict[str, Any] = {"revoked_at": Now(), "revoked_by": by}
         return Revoked(
@@ -73,7 +75,9 @@ def revoke_subject(subject: str, *, by: str) -> Revoked:
 def revoke_sign_in(sign_in: str, *, by: str) -> Revoked:
     """End a sign-in: its refresh token, and the access tokens that came of it."""
     with transaction.atomic():
-        _write("sign_in", sign_in, version=versions.raised(), by=by)
+        # Its row refuses refresh tokens for good; its access tokens are gone long before.
+        until = datetime.now(UTC) + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)
+        _refuse("sign_in", sign_in, version=versions.raised(), by=by, expires_at=until)
         ended = SignIn.objects.filter(pk=sign_in, revoked_at=None, expires_at__gt=Now())
         return Revoked(sign_ins=ended.update(revoked_at=Now(), revoked_by=by))
 
@@ -86,6 +90,14 @@ def revoke_access(user_id: int, *, by: str) -> None:
     """
     with transaction.atomic():
         _write("user", str(user_id), version=versions.raised(), by=by)
+
+
+def _refuse(
+    kind: str, value: str, *, version: int, by: str, expires_at: datetime | None = None
+) -> None:
+    """Do what somebody asked for: it stands in the audit trail."""
+    _write(kind, value, version=version, by=by, expires_at=expires_at)
+    trail.record(f"{kind}.revoke", kind=kind, id=value, actor=by)
 
 
 def _write(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - models resolve annotations
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine.access import people, sign_ins, tokens
+from engine.access import bearers, people, revocations, sign_ins, tokens
 from engine.api import principal, requests
 from engine.api.authentication import BearerAuthentication
+from engine.api.permissions import ScopeMissing
 from engine.api.problems import Problem
 from engine.api.requests import Strict
 from engine.audit import trail
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 
 
+Name = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00]*$")]
+
+
 class Credentials(Strict):
     """A user's name and password."""
 
-    username: Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00]*$")]
+    username: Name
     password: Secret
 
 
@@ -37,6 +42,34 @@ class RefreshRequest(Strict):
     """A refresh token."""
 
     refresh: Secret
+
+
+class RevokeRequest(Strict):
+    """A token, or, for holders of `admin.*`, the id of one or the subject of many."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    token: Secret | SkipJsonSchema[None] = Field(
+        default=None, description="Access or refresh; it proves itself"
+    )
+    jti: Name | SkipJsonSchema[None] = Field(default=None, description="The token of this id")
+    subject: Name | SkipJsonSchema[None] = Field(
+        default=None, description="Every token of this subject that was minted until now"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> RevokeRequest:
+        given = [getattr(self, name) for name in self.model_fields_set]
+        if len(given) != 1 or given[0] is None:
+            raise ValueError("exactly one of token, jti and subject is needed")
+        return self
+
+
+class Revoked(BaseModel):
+    """How many were good until now: registered tokens of machines, and sign-ins of users."""
+
+    tokens: int
+    sign_ins: int
 
 
 class AccessToken(BaseModel):
@@ -140,6 +173,54 @@ def _given(pair: sign_ins.Pair) -> Response:
         scopes=pair.scopes,
     )
     return Response(answer.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+#: With a token or without; spectacular takes these as they stand, its types know names only.
+_OPTIONAL: Any = [{}, {"bearer": []}]
+
+
+class RevokeView(_OpenView):
+    """End tokens before they expire."""
+
+    @extend_schema(
+        tags=["access"],
+        operation_id="revokeToken",
+        summary="Revoke a token, or sign out",
+        description=(
+            "Effective within a second in every process. Whoever has a token may revoke it; of a "
+            "user's, access or refresh, the whole sign-in ends. By `jti` or `subject` it needs "
+            "`admin.*`. A token that has expired or was revoked before is answered alike."
+        ),
+        auth=_OPTIONAL,
+        request=RevokeRequest,
+        responses={200: Revoked, 400: Problem, 401: Problem, 403: Problem, 429: Problem},
+    )
+    def post(self, request: Request) -> Response:
+        """Revoke what is named."""
+        requests.query(request, requests.Nothing)
+        given = requests.body(request.data, RevokeRequest)
+        done = _revoked(given.token) if given.token is not None else _named(request, given)
+        return Response(Revoked(tokens=done.tokens, sign_ins=done.sign_ins).model_dump())
+
+
+def _revoked(token: str) -> revocations.Revoked:
+    try:
+        claims = bearers.verified(token, kind=None)
+    except (tokens.TokenExpiredError, tokens.TokenRevokedError):
+        return revocations.Revoked()
+    except tokens.TokenInvalidError as exc:
+        # Not 200, as RFC 7009 has it: who pastes half a token must not think it is revoked.
+        raise AuthenticationFailed(exc.message, code=exc.code) from None
+    return revocations.revoke(claims, by=claims.subject)
+
+
+def _named(request: Request, given: RevokeRequest) -> revocations.Revoked:
+    caller = principal.of(request)
+    if not caller.policy.allows("admin.tokens"):
+        raise ScopeMissing("admin.*")
+    if given.jti is not None:
+        return revocations.revoke_token(given.jti, by=caller.subject)
+    return revocations.revoke_subject(str(given.subject), by=caller.subject)
 
 
 class MeView(APIView):

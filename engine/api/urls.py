@@ -75,5 +75,6 @@ urlpatterns = [
     ),
     path("auth/token", auth.TokenView.as_view(), name="auth-token"),
     path("auth/refresh", auth.RefreshView.as_view(), name="auth-refresh"),
+    path("auth/revoke", auth.RevokeView.as_view(), name="auth-revoke"),
     path("auth/me", auth.MeView.as_view(), name="auth-me"),
 ]

@@ -33,7 +33,7 @@ ALLOWED = frozenset(
         # people and what they may do
         *("username", "email", "first_name", "last_name", "is_active", "is_staff", "is_superuser"),
         *("groups", "user_permissions", "permissions", "fields", "scopes", "ttl_seconds", "reason"),
-        *("role", "cleared"),
+        *("role", "cleared", "drop_old"),
         # streams and commands
         *("consumer", "entries", "to", "apply"),
     }

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from orchestration import status, streams
 from orchestration.manager import outages
+from orchestration.manager.access import Access
 from orchestration.manager.broker_epoch import BrokerEpochLoop
 from orchestration.manager.dispatcher import Dispatcher
 from orchestration.manager.events import Events
@@ -81,6 +82,7 @@ class Service(Collector):
             Sealing(stop=self.stop),
             Webhooks(stop=self.stop),
             Statistics(stop=self.stop),
+            Access(stop=self.stop),
             self._gauges,
         ]
         self._registry = registry

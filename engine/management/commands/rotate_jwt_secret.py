@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.access import keyring
-from engine.management.interface import Interface
+from engine.management.interface import Interface, actor
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +26,6 @@ class Command(Interface):
         )
 
     def handle(self, **options: Any) -> None:
-        kid = keyring.rotate(drop_old=options["drop_old"])
+        kid = keyring.rotate(by=actor(), drop_old=options["drop_old"])
         older = "are void" if options["drop_old"] else "stay good until they expire"
         self.stdout.write(f"Tokens are signed with key {kid} now; older tokens {older}.")

@@ -119,9 +119,8 @@ class Web:
         answer = self.me(token)
         return "" if answer.status_code == 200 else answer.json()["code"]
 
-    def post(self, path: str, token: str = "", **body) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return self.client.post(path, json=body, headers=headers)
+    def post(self, path: str, **body) -> httpx.Response:
+        return self.client.post(path, json=body)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def code(bearer: str) -> str:
 
 
 def rotated(**options) -> str:
-    kid = keyring.rotate(**options)
+    kid = keyring.rotate(by="test", **options)
     snapshot.forget()
     return kid
 
@@ -54,7 +54,7 @@ def test_token__names_its_key_and_the_given_secret_signs_first():
 
 def test_key__is_sealed_and_nothing_says_it(caplog):
     minted()
-    keyring.rotate()
+    keyring.rotate(by="test")
     stored = json.dumps(list(SigningKey.objects.values()), default=str)
     assert settings.JWT_SECRET not in stored
     row = SigningKey.objects.get(is_given=True)

@@ -22,6 +22,7 @@ OPEN = {
     "docs",
     "auth-token",
     "auth-refresh",
+    "auth-revoke",  # a token in the body proves itself; anything else asks for one
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
@@ -13,8 +14,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from departments import schedules
 from engine import runs
-from engine.access import lockouts
-from engine.models import DeadLetter, Effect, Lockout
+from engine.access import lockouts, machines
+from engine.models import DeadLetter, Effect, Lockout, MachineToken
 from tests.integration.faces import ApiClient, work
 
 if TYPE_CHECKING:
@@ -142,3 +143,14 @@ class World:
         if action == "delete_selected":
             data["post"] = "yes"
         return self.admin.post(f"/admin/{page}/", data)
+
+    def token(self):
+        """Return a token of a machine."""
+        machines.mint(
+            subject="robot",
+            scopes=["runs.read"],
+            ttl_seconds=60,
+            now=datetime.now(UTC),
+            by="somebody",
+        )
+        return MachineToken.objects.latest("pk")

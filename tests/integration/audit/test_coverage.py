@@ -15,6 +15,7 @@ from django.core.management import call_command
 from departments.models import Department
 from engine.models import AuditRecord
 from orchestration import streams
+from tests.integration import faces
 from tests.integration.audit import acts
 
 JSON = "application/json"
@@ -70,6 +71,14 @@ def refresh(world):
     return "operator"
 
 
+def revoke(world):
+    jti = world.token().jti
+    world.api.bearer = faces.token("admin.*")
+    answer = world.api.post("/auth/revoke", {"jti": jti}, content_type=JSON)
+    assert answer.json()["tokens"] == 1
+    return jti
+
+
 API = {
     "POST /runs": ("run.submit", api("/runs", {"automation": "lab.squares"})),
     "PATCH /runs/{run_id}": ("run.amend", api(run(""), {"priority": 7}, method="patch")),
@@ -107,6 +116,7 @@ API = {
         api("/auth/token", {"username": "operator", "password": "right-9-horse"}),
     ),
     "POST /auth/refresh": ("auth.refresh", refresh),
+    "POST /auth/revoke": ("token.revoke", revoke),
 }
 
 
@@ -263,6 +273,10 @@ ADMIN = {
         "user.remove",
         named(selected("auth/user", "delete_selected", acts.World.user), "ann"),
     ),
+    "MachineToken.revoke_selected": (
+        "token.revoke",
+        named(selected("engine/machinetoken", "revoke_selected", acts.World.token), None),
+    ),
     "Lockout.clear_selected": (
         "lockout.clear",
         named(selected("engine/lockout", "clear_selected", acts.World.lockout), None),
@@ -413,6 +427,12 @@ COMMANDS = {
             identity="operator",
         ),
     ),
+    "mint_jwt": ("token.mint", command("mint_jwt", "--scopes", "runs.read")),
+    "rotate_jwt_secret": ("signing_key.rotate", command("rotate_jwt_secret")),
+    "revoke_token": (
+        "subject.revoke",
+        command("revoke_token", "--subject", "robot", make=acts.World.token, identity="robot"),
+    ),
     "sync_catalog": ("catalog.sync", withdrawn),
     "changepassword": ("user.password", typed_password),
     "createsuperuser": ("user.create", superuser),
@@ -435,6 +455,7 @@ EXCEPTIONS = {
             *(f"runs {verb}" for verb in ("list", "show", "watch", "why")),
             *(
                 "lockouts list",
+                "tokens list",
                 "dlq list",
                 "dlq show",
                 "effects list",
@@ -446,7 +467,6 @@ EXCEPTIONS = {
         ],
         "reads",
     ),
-    "mint_jwt": "signs with the key alone: no database is needed, and no row is written",
     # --- our processes
     "manager": "a process of the installation: what it does nobody has asked it for just now",
     "up": "starts processes; its catalog, operator and sample report go through recorded doors",
