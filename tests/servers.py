@@ -20,6 +20,7 @@ def _prepare_environment() -> None:
     for name in (
         "LEASE_SECONDS",
         "DATABASE_ANSWER_SECONDS",
+        "DATABASE_OWNER_URL",
         "CATALOG_PACKAGES",
         "JWT_SECRET",
         "MASTER_KEY",

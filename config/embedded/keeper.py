@@ -48,8 +48,15 @@ class Server(Protocol):
     def url(self) -> str:
         """Return the URL clients connect by."""
 
+    @property
+    def owner_url(self) -> str:
+        """Return the URL of whoever may change what the server holds in kind, not in content."""
+
     def prepare(self) -> None:
         """Make ready what the server needs before it starts."""
+
+    def settle(self) -> None:
+        """Arrange what can be arranged only once the server accepts work."""
 
     def command(self) -> tuple[list[str], dict[str, Any]]:
         """Return the command line and the options to start it with."""
@@ -94,6 +101,7 @@ class Keeper:
                     f"(log: {self.server.log})"
                 )
             time.sleep(READY_POLL_SECONDS)
+        self.server.settle()
         self._write_record(ready=True)
 
     def stop(self) -> None:
@@ -164,6 +172,7 @@ class Keeper:
         record = {
             "ready": ready,
             "url": self.server.url,
+            "owner_url": self.server.owner_url,
             "version": self.server.version,
             "keeper": processes.identify(os.getpid()),
             "server": server or None,

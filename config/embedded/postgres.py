@@ -9,13 +9,17 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
+import psycopg
 
 from config.embedded import accounts, binaries, layout, processes
 from config.embedded.errors import EmbeddedError
+from engine.postgresql import roles
 
+#: Owner of database and tables; what works with them signs in as `roles.APPLICATION`.
 USER = "engine"
 DATABASE = "engine"
 INIT_SECONDS = 120
+SETTLE_SECONDS = 10
 ORPHAN_SECONDS = 10
 # postmaster.pid: the first line is the pid, the eighth the state `pg_ctl --wait` reads.
 STATE_LINE = 7
@@ -68,8 +72,30 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Return the URL clients connect by."""
+        """Return the URL clients connect by: as the application, which owns nothing."""
         return url_of(self.account.socket_dir)
+
+    @property
+    def owner_url(self) -> str:
+        """Return the URL by which tables are made and changed."""
+        return url_of(self.account.socket_dir, user=USER)
+
+    def settle(self) -> None:
+        """Make the application's role, and give it its rights in what is there.
+
+        At every start, so that data of before it was there is converted by the next one.
+        """
+        try:
+            with psycopg.connect(self.owner_url, connect_timeout=SETTLE_SECONDS) as link:
+                link.execute(roles.create(roles.APPLICATION))
+                wanted = [*roles.APPEND_ONLY, *roles.READ_ONLY]
+                tables = {name for (name,) in link.execute(roles.EXISTING, [wanted]).fetchall()}
+                for statement in roles.grants(roles.APPLICATION, tables=tables):
+                    link.execute(statement)
+        except psycopg.Error as error:
+            first = str(error).strip().partition("\n")[0]
+            message = f"cannot give the application's role its rights: {first}"
+            raise EmbeddedError(message) from error
 
     def prepare(self) -> None:
         """Make the cluster on first use; clear what a dead server left behind."""
@@ -202,9 +228,9 @@ class Postgres:
         socket.with_name(f"{socket.name}.lock").unlink(missing_ok=True)
 
 
-def url_of(socket_dir: Path) -> str:
+def url_of(socket_dir: Path, *, user: str = roles.APPLICATION) -> str:
     """Return the URL of the database behind a socket in this folder."""
-    return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_dir), safe='/')}"
+    return f"postgresql://{user}@/{DATABASE}?host={quote(str(socket_dir), safe='/')}"
 
 
 def _processes_in(data: Path) -> list[psutil.Process]:

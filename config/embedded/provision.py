@@ -8,6 +8,8 @@ from pathlib import Path
 from config.embedded import layout, postgres, redis, servers
 
 VARIABLES = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
+#: How tables are made and changed; what only works with them does not know it.
+OWNER_VARIABLE = "DATABASE_OWNER_URL"
 # They read no row; they still get URLs, because settings want them.
 WITHOUT_SERVERS = frozenset(
     {"help", "version", "env", "diffsettings", "makemessages", "compilemessages"}
@@ -83,6 +85,8 @@ def provision(
         _uses.update(used)
         for name, use in used.items():
             os.environ[VARIABLES[name]] = use.url
+            if name == "postgres":
+                os.environ[OWNER_VARIABLE] = use.owner_url
         yield
 
 
@@ -93,8 +97,11 @@ def addresses(place: layout.Layout, *, only: list[str]) -> dict[str, str]:
         record = servers.Wish(name=name, rooms=place).record()
         if record.get("url"):
             found[VARIABLES[name]] = record["url"]
+            if record.get("owner_url") and name == "postgres":
+                found[OWNER_VARIABLE] = record["owner_url"]
         elif name == "postgres":
             found[VARIABLES[name]] = postgres.url_of(place.run_dir / "pg")
+            found[OWNER_VARIABLE] = postgres.url_of(place.run_dir / "pg", user=postgres.USER)
         else:
             port = redis.remembered_port(place) or redis.DEFAULT_PORT
             secret_known = (place.redis_dir / "password").exists()

@@ -64,6 +64,14 @@ class Redis:
         """Return the URL clients connect by."""
         return url_of(self.rooms, port=self.port)
 
+    @property
+    def owner_url(self) -> str:
+        """Return the same URL: Redis has one user here."""
+        return self.url
+
+    def settle(self) -> None:
+        """Arrange nothing."""
+
     def prepare(self) -> None:
         """Choose the port and write the configuration, which holds the password."""
         self.port = self._choose_port()

@@ -33,6 +33,7 @@ class Use:
 
     name: str
     url: str
+    owner_url: str
     version: str
     descriptor: int
     seconds: float
@@ -70,6 +71,8 @@ class Wish:
         return Use(
             name=self.name,
             url=record["url"],
+            # A keeper of before there were two roles says only the one URL, the owner's.
+            owner_url=record.get("owner_url", record["url"]),
             version=record["version"],
             descriptor=descriptor,
             seconds=time.monotonic() - began,
@@ -163,10 +166,12 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Urls:
-    """Where the servers of a session are."""
+    """Where the servers of a session are; the database as its owner, who may do everything."""
 
     database_url: str
     redis_url: str
+    #: The database as the application signs in to it.
+    application_url: str
 
 
 @contextmanager
@@ -188,7 +193,11 @@ def session(
         Wish(name="redis", rooms=rooms, port=redis_port, durable=durable),
     ]
     with using(wishes) as uses:
-        yield Urls(database_url=uses["postgres"].url, redis_url=uses["redis"].url)
+        yield Urls(
+            database_url=uses["postgres"].owner_url,
+            redis_url=uses["redis"].url,
+            application_url=uses["postgres"].url,
+        )
 
 
 @contextmanager

@@ -90,6 +90,10 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # PostgreSQL is the truth. Embedded mode puts both URLs into the environment (config.embedded).
 DATABASES = {"default": database("DATABASE_URL", pooled=flag("DATABASE_POOL", default=False))}
+#: As whom `migrate` makes and changes tables, where that is another role than the application's.
+OWNER_DATABASE = (
+    database("DATABASE_OWNER_URL", pooled=False) if text("DATABASE_OWNER_URL", "") else None
+)
 #: How long web, manager and workers wait for an answer of the database, in seconds; then the
 #: connection counts as lost. Commands that end by themselves wait as long as it takes.
 DATABASE_ANSWER_SECONDS = number("DATABASE_ANSWER_SECONDS", 15.0)

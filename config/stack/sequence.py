@@ -116,6 +116,8 @@ def prepare_data() -> str | None:
     call_command("collectstatic", interactive=False, verbosity=0)
     # Children must not share this connection, and it may be gone when they are up.
     connections.close_all()
+    # Nor may they know how to sign in as the owner of the tables.
+    os.environ.pop(provision.OWNER_VARIABLE, None)
     return password
 
 

@@ -23,10 +23,17 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
 def exports(
-    *, rooms: layout.Layout, ports: options.Ports, database_url: str, redis_url: str
+    *,
+    rooms: layout.Layout,
+    ports: options.Ports,
+    database_url: str,
+    redis_url: str,
+    owner_url: str = "",
 ) -> list[str]:
     """Return lines for `eval`, quoted for any POSIX shell; writes wrappers below `var/run`."""
     found = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    # psql signs in as the application; migrate, and psql "$DATABASE_OWNER_URL", as the owner.
+    found["DATABASE_OWNER_URL"] = owner_url
     found |= postgres_variables(database_url)
     # redis-cli takes the password from here only; on a command line everybody could read it.
     found["REDISCLI_AUTH"] = unquote(urlsplit(redis_url).password or "")

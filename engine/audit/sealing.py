@@ -16,6 +16,7 @@ from django.db import transaction
 
 from engine import sql
 from engine.audit import canonical
+from engine.postgresql import roles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +127,12 @@ class Sealer:
             return after  # the rest of the same page
         end: int | None = rows[0].last
         return end
+
+
+def is_owned() -> bool:
+    """Tell whether the role in use could change the trail: it is, or may become, its owner."""
+    found = sql.rows(roles.OWNS)
+    return bool(found and found[0].owns)
 
 
 def _last() -> _Link:

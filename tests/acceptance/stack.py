@@ -68,7 +68,8 @@ class Stack:
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if name not in {"DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"}
+            if name
+            not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"}
         } | {
             "VAR_DIR": str(self.var),
             "LEASE_SECONDS": str(LEASE_SECONDS),
@@ -95,7 +96,9 @@ class Stack:
             )
         eventually(self.is_ready, within=START_SECONDS, what=f"ready; see {self.output}")
         settings = dict(re.findall(r"^export (\w+)=(.*)$", self.manage("env"), flags=re.MULTILINE))
-        self.database_url = shlex.split(settings["DATABASE_URL"])[0]
+        # Tests make tables of their own; the processes sign in as the application.
+        self.database_url = shlex.split(settings["DATABASE_OWNER_URL"])[0]
+        self.application_url = shlex.split(settings["DATABASE_URL"])[0]
         self.redis_url = shlex.split(settings["REDIS_URL"])[0]
         self.execute(LEDGER)
         scopes = "runs.read,runs.write,dead_letters.read,dead_letters.write,departments.write"

@@ -26,6 +26,7 @@ class Command(BaseCommand):
             ports=startup.remembered_ports(),
             database_url=os.environ.get("DATABASE_URL", ""),
             redis_url=os.environ.get("REDIS_URL", ""),
+            owner_url=os.environ.get(provision.OWNER_VARIABLE, ""),
         )
         for line in lines:
             self.stdout.write(line)

@@ -231,3 +231,36 @@ sys.stdin.readline()
     assert ask(url.strip(), "SELECT 1") == 1
     os.kill(int(pid), signal.SIGKILL)
     eventually(lambda: not alive_in(var_dir), within=15)
+
+
+def test_postgres__gives_the_application_a_role_that_owns_nothing(var_dir):
+    with servers.session(var_dir=var_dir, durable=False) as urls:
+        with psycopg.connect(urls.database_url) as owner:
+            owner.execute("CREATE TABLE later (n int)")
+        with psycopg.connect(urls.application_url, autocommit=True) as application:
+            application.execute("INSERT INTO later VALUES (1)")
+            for statement in ("TRUNCATE later", "DROP TABLE later", "CREATE TABLE mine (n int)"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    application.execute(statement)
+
+
+def test_postgres__converts_data_of_before_there_were_two_roles(var_dir):
+    """As the version before left it: one role, which owns everything."""
+    columns = "actor, source, action, outcome, object_kind, object_id, address, request_id"
+    with (
+        servers.session(var_dir=var_dir, durable=False) as urls,
+        psycopg.connect(urls.database_url) as owner,
+    ):
+        owner.execute("DROP OWNED BY engine_app")
+        owner.execute("DROP ROLE engine_app")
+        texts = ", ".join(f"{name} text" for name in columns.split(", "))
+        owner.execute(f"CREATE TABLE engine_auditrecord ({texts}, before jsonb, after jsonb)")
+        owner.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    with (
+        servers.session(var_dir=var_dir, durable=False) as urls,
+        psycopg.connect(urls.application_url, autocommit=True) as application,
+    ):
+        assert application.execute("UPDATE kept SET n = n RETURNING n").fetchone() == (7,)
+        application.execute("INSERT INTO engine_auditrecord (actor) VALUES ('ann')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            application.execute("UPDATE engine_auditrecord SET actor = 'eve'")
