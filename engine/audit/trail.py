@@ -34,6 +34,8 @@ ALLOWED = frozenset(
         *("username", "email", "first_name", "last_name", "is_active", "is_staff", "is_superuser"),
         *("groups", "user_permissions", "permissions", "fields", "scopes", "ttl_seconds", "reason"),
         *("role", "cleared", "drop_old"),
+        # webhooks: of an address the host only, the rest may hold a secret
+        *("host", "event_types", "webhook_id"),
         # streams and commands
         *("consumer", "entries", "to", "apply"),
     }

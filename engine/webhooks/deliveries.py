@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 
 from engine import sql
 from engine.access import sealing
+from engine.audit import trail
 from engine.errors import NotFoundError, StateConflictError
 from engine.models import WebhookDelivery, WebhookEndpoint
 from engine.webhooks import backoff, endpoints, posting, signing
@@ -224,6 +225,8 @@ def resend(*, delivery_id: int, endpoint_id: int, actor: str) -> WebhookDelivery
         free = WebhookDelivery.objects.filter(~flying, pk=row.pk)
         if not free.update(status="pending", claim=None, tries=0, next_at=Now(), finished_at=None):
             raise StateConflictError("The delivery", wanted="resend it", actual="being sent")
+        after = {"webhook_id": endpoint_id}
+        trail.record("webhook.resend", kind="delivery", id=delivery_id, actor=actor, after=after)
     log.info("webhook_resent", webhook=endpoint_id, delivery=delivery_id, actor=actor)
     row.refresh_from_db()
     return row
@@ -238,21 +241,23 @@ def send_test(*, endpoint_id: int, actor: str) -> WebhookDelivery:
         raise StateConflictError("The webhook", wanted="send to it", actual="disabled")
     mark = uuid.uuid4().hex
     now = datetime.now(UTC)
-    row = WebhookDelivery.objects.create(
-        endpoint=endpoint,
-        message_id=f"msg_{mark}",
-        event_id=f"test-{mark}",
-        event_type=TEST_TYPE,
-        department=endpoint.department,
-        payload={
-            "type": TEST_TYPE,
-            "timestamp": now.isoformat().replace("+00:00", "Z"),
-            "data": {"event_id": f"test-{mark}", "webhook_id": endpoint_id},
-        },
-        status="pending",
-        next_at=Now(),
-        created_at=Now(),
-    )
+    with transaction.atomic():
+        row = WebhookDelivery.objects.create(
+            endpoint=endpoint,
+            message_id=f"msg_{mark}",
+            event_id=f"test-{mark}",
+            event_type=TEST_TYPE,
+            department=endpoint.department,
+            payload={
+                "type": TEST_TYPE,
+                "timestamp": now.isoformat().replace("+00:00", "Z"),
+                "data": {"event_id": f"test-{mark}", "webhook_id": endpoint_id},
+            },
+            status="pending",
+            next_at=Now(),
+            created_at=Now(),
+        )
+        trail.record("webhook.test", kind="webhook", id=endpoint_id, actor=actor)
     log.info("webhook_tested", webhook=endpoint_id, delivery=row.pk, actor=actor)
     row.refresh_from_db()
     return row

@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from engine.access import sealing
+from engine.audit import trail
 from engine.errors import InputInvalidError, NotFoundError
 from engine.models import Lane, WebhookDelivery, WebhookEndpoint
 from engine.values import is_storable
@@ -58,7 +59,11 @@ def create(*, url: str, actor: str, **values: Any) -> tuple[WebhookEndpoint, str
         created_at=Now(),
     )
     check(endpoint)
-    endpoint.save()
+    with transaction.atomic():
+        endpoint.save()
+        trail.record(
+            "webhook.create", kind="webhook", id=endpoint.pk, actor=actor, after=_told(endpoint)
+        )
     endpoint.refresh_from_db()
     log.info("webhook_created", webhook=endpoint.pk, actor=actor)
     return endpoint, secret
@@ -131,7 +136,9 @@ def remove(*, endpoint_id: int, actor: str) -> None:
     rows = WebhookDelivery.objects.filter(endpoint=endpoint_id).values_list("pk", flat=True)
     while found := list(rows[:DELETED_AT_ONCE]):
         WebhookDelivery.objects.filter(pk__in=found).delete()
-    WebhookEndpoint.objects.filter(pk=endpoint_id).delete()
+    with transaction.atomic():
+        WebhookEndpoint.objects.filter(pk=endpoint_id).delete()
+        trail.record("webhook.remove", kind="webhook", id=endpoint_id, actor=actor)
     log.info("webhook_removed", webhook=endpoint_id, actor=actor)
 
 
@@ -190,6 +197,25 @@ def check(endpoint: WebhookEndpoint) -> None:
         raise InputInvalidError(text, problems=problems)
 
 
+#: What the log calls it -> what the audit trail does.
+_ACTIONS = {
+    "webhook_changed": "webhook.change",
+    "webhook_secret_rotated": "webhook.rotate_secret",
+    "webhook_enabled": "webhook.enable",
+    "webhook_disabled": "webhook.disable",
+}
+
+
+def _told(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """Return what the audit trail is told of an endpoint: of its address the host."""
+    return {
+        "host": addresses.target(endpoint.url).host,
+        "event_types": list(endpoint.event_types),
+        "department": endpoint.department,
+        "enabled": endpoint.enabled,
+    }
+
+
 def _turn_off(endpoint: WebhookEndpoint, *, reason: str) -> None:
     endpoint.enabled = False
     endpoint.disabled_reason = reason[:200]
@@ -205,8 +231,12 @@ def _locked(
         )
         if endpoint is None:
             raise NotFoundError(f"There is no webhook {endpoint_id}")
+        before = _told(endpoint)
         act(endpoint)
         endpoint.save()
         endpoint.refresh_from_db()
+        was, now = trail.changed(before, _told(endpoint))
+        action = _ACTIONS[event]
+        trail.record(action, kind="webhook", id=endpoint_id, actor=actor, before=was, after=now)
     log.info(event, webhook=endpoint_id, actor=actor)
     return endpoint

@@ -16,7 +16,8 @@ from departments import schedules
 from engine import runs
 from engine.access import lockouts, machines
 from engine.models import DeadLetter, Effect, Lockout, MachineToken
-from tests.integration.faces import ApiClient, work
+from engine.webhooks import deliveries, endpoints
+from tests.integration.faces import ALL, ApiClient, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ class World:
 
     def __init__(self, line, folder, outside, client) -> None:
         self.line, self.folder, self.outside = line, folder, outside
-        self.api = ApiClient()
+        self.api = ApiClient(*ALL, "webhooks.*")
         self.admin = client
         self.operator = User.objects.create_superuser("operator", "", "right-9-horse")
         client.force_login(self.operator)
@@ -128,6 +129,16 @@ class World:
         """A failed sign-in."""
         lockouts.begin(name="operator", address="")
         return Lockout.objects.get()
+
+    def webhook(self) -> int:
+        """A webhook that is told of everything."""
+        row, _secret = endpoints.create(url="https://hooks.example.org/x", actor="")
+        return row.pk
+
+    def delivery(self) -> tuple[int, int]:
+        """A webhook and what it was told."""
+        webhook = self.webhook()
+        return webhook, deliveries.send_test(endpoint_id=webhook, actor="").pk
 
     def user(self) -> User:
         """A user without rights."""

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from departments.models import Department
+from engine.access import grants
 from engine.models import AuditRecord
 from orchestration import streams
 from tests.integration import faces
@@ -63,6 +64,19 @@ def many(path, make):
     return act
 
 
+def of_webhook(rest="", body=None, method="post"):
+    def path(world):
+        found = world.webhook()
+        return f"/webhooks/{found}{rest}", found
+
+    return api(path, body, method)
+
+
+def resent(world):
+    webhook, delivery = world.delivery()
+    return f"/webhooks/{webhook}/deliveries/{delivery}/resend", delivery
+
+
 def refresh(world):
     credentials = {"username": "operator", "password": "right-9-horse"}
     pair = world.api.post("/auth/token", credentials, content_type=JSON).json()
@@ -102,6 +116,23 @@ API = {
     "POST /dead-letters/discard": (
         "dead_letter.discard",
         many("/dead-letters/discard", acts.World.letter),
+    ),
+    "POST /webhooks": ("webhook.create", api("/webhooks", {"url": "https://a.example.org/"})),
+    "PATCH /webhooks/{webhook_id}": (
+        "webhook.change",
+        of_webhook(body={"event_types": ["run.failed"]}, method="patch"),
+    ),
+    "DELETE /webhooks/{webhook_id}": ("webhook.remove", of_webhook(method="delete")),
+    "POST /webhooks/{webhook_id}/enable": ("webhook.enable", of_webhook("/enable")),
+    "POST /webhooks/{webhook_id}/disable": ("webhook.disable", of_webhook("/disable")),
+    "POST /webhooks/{webhook_id}/rotate-secret": (
+        "webhook.rotate_secret",
+        of_webhook("/rotate-secret"),
+    ),
+    "POST /webhooks/{webhook_id}/test": ("webhook.test", of_webhook("/test")),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/resend": (
+        "webhook.resend",
+        api(resent),
     ),
     "POST /departments/{slug}/pause": (
         "department.pause",
@@ -334,6 +365,20 @@ def typed_password(world):
     return "ann"
 
 
+def on_webhook(verb, *words):
+    return command("webhooks", verb, "{id}", *words, make=acts.World.webhook)
+
+
+def resent_by_command(world):
+    webhook, delivery = world.delivery()
+    call_command("webhooks", "resend", str(webhook), str(delivery), stdout=StringIO())
+    return delivery
+
+
+def granted(world):
+    grants.grant(user=world.user(), role="viewer", by="")
+
+
 def superuser(_world):
     with mock.patch.dict("os.environ", DJANGO_SUPERUSER_PASSWORD="wrong-3-staple"):
         words = ("--noinput", "--username", "eve", "--email", "")
@@ -427,6 +472,21 @@ COMMANDS = {
             identity="operator",
         ),
     ),
+    "roles grant": (
+        "role.grant",
+        command("roles", "grant", "ann", "viewer", make=acts.World.user, identity="ann"),
+    ),
+    "roles revoke": (
+        "role.revoke",
+        command("roles", "revoke", "ann", "viewer", "--apply", make=granted, identity="ann"),
+    ),
+    "webhooks add": ("webhook.create", command("webhooks", "add", "https://a.example.org/")),
+    "webhooks rotate": ("webhook.rotate_secret", on_webhook("rotate")),
+    "webhooks enable": ("webhook.enable", on_webhook("enable")),
+    "webhooks disable": ("webhook.disable", on_webhook("disable")),
+    "webhooks remove": ("webhook.remove", on_webhook("remove", "--apply")),
+    "webhooks test": ("webhook.test", on_webhook("test")),
+    "webhooks resend": ("webhook.resend", resent_by_command),
     "mint_jwt": ("token.mint", command("mint_jwt", "--scopes", "runs.read")),
     "rotate_jwt_secret": ("signing_key.rotate", command("rotate_jwt_secret")),
     "revoke_token": (
@@ -441,7 +501,14 @@ COMMANDS = {
 #: Acts that leave no record, and why that is right.
 EXCEPTIONS = {
     # --- pages that change nothing whatever the method
-    **dict.fromkeys([f"{method} /" for method in ("POST", "PUT", "PATCH", "DELETE")], "redirect"),
+    **dict.fromkeys(
+        [
+            f"{method} /{page}"
+            for method in ("POST", "PUT", "PATCH", "DELETE")
+            for page in ("", "favicon.ico")
+        ],
+        "redirect",
+    ),
     **dict.fromkeys(
         [f"ANY /{name}" for name in ("livez", "readyz", "health", "health/manager", "metrics")],
         "answers GET and HEAD only",
@@ -463,7 +530,8 @@ EXCEPTIONS = {
                 "departments list",
             ),
             *("schedules list", "schedules next", "streams info", "streams pending"),
-            *("check_invariants", "env"),
+            *("check_invariants", "env", "audit list", "audit verify", "audit export"),
+            *("roles list", "webhooks list", "webhooks deliveries"),
         ],
         "reads",
     ),
@@ -487,7 +555,10 @@ EXCEPTIONS = {
         "writes files of a developer, no rows",
     ),
     **dict.fromkeys(
-        ["createcachetable", "migrate", "remove_stale_contenttypes", "clearsessions"],
+        [
+            *("createcachetable", "migrate", "database_roles", "remove_stale_contenttypes"),
+            "clearsessions",
+        ],
         "changes tables or what expires by itself, as the owner; nothing an operator decides",
     ),
     **dict.fromkeys(
