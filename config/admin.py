@@ -11,6 +11,7 @@ PAGES = [
     "engine.admin.dead_letters",
     "engine.admin.effects",
     "engine.admin.artifacts",
+    "engine.admin.webhooks",
     "engine.admin.workers",
     "engine.admin.people",
     "engine.admin.lockouts",

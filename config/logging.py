@@ -7,6 +7,7 @@ are bound. The terminal is JSON or made for people. Payloads are never logged.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
 SECRET_NAMES = frozenset(
     {"password", "secret", "token", "authorization", "api_key", "jwt", "cookie", "input", "payload"}
 )
+
+
+#: The address of an incoming webhook is its password.
+HOOK = re.compile(r"(/hooks/)[^\s'\"?#/]+")
+
+
+def without_hook_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Hide tokens in addresses that Django, or a server in front of it, logs."""
+    for name, value in event.items():
+        shown = str(value) if name == "request" else value
+        if isinstance(shown, str) and "/hooks/" in shown:
+            event[name] = HOOK.sub(r"\1[hidden]", shown)
+    return event
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -38,6 +52,7 @@ def shared_processors() -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         without_secrets,
+        without_hook_tokens,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -100,19 +100,19 @@ def submit(
         "created_by": created_by,
         "deadline_at": deadline_at,
     }
-    ready = moves.submit(values=values | _plan(declared))
-    if ready is None:
+    # The version this process remembers may be gone; so it is looked up anew, once.
+    for _ in range(2):
+        ready = moves.submit(values=values | _plan(declared))
+        if ready is not None:
+            # At once, unless the caller's transaction is open: a message that is faster than the
+            # commit finds nothing to claim.
+            transaction.on_commit(partial(publishing.publish, ready))
+            return Submitted(run_id, created=True)
         existing = _of_key(declared.name, dedupe_key)
         if existing is not None:
             return Submitted(existing.id, created=False)
         _forget_versions()
-        ready = moves.submit(values=values | _plan(declared))
-    if ready is None:
-        raise StateConflictError("The version", wanted="start it", actual="being replaced")
-    # At once, unless the caller's transaction is open: a message that is faster than the commit
-    # finds nothing to claim.
-    transaction.on_commit(lambda: publishing.publish(ready))
-    return Submitted(run_id, created=True)
+    raise StateConflictError("The version", wanted="start it", actual="being replaced")
 
 
 def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str, Any]:
@@ -120,9 +120,12 @@ def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str,
     if not isinstance(given, dict):
         problems = [{"field": "", "reason": "must be an object"}]
         raise InputInvalidError("The input must be a JSON object.", problems=problems)
-    unknown = sorted(set(map(str, given)) - _fields(declared))
+    unknown = sorted(set(map(str, given)) - input_fields(declared))
     problems = [
-        {"field": name, "reason": f"unknown; {declared.name} takes {sorted(_fields(declared))}"}
+        {
+            "field": name,
+            "reason": f"unknown; {declared.name} takes {sorted(input_fields(declared))}",
+        }
         for name in unknown
     ]
     plain: dict[str, Any] = {}
@@ -322,7 +325,8 @@ def _forget_versions() -> None:
     _static_plan.cache_clear()
 
 
-def _fields(declared: AutomationDeclaration) -> set[str]:
+def input_fields(declared: AutomationDeclaration) -> set[str]:
+    """Return the names of the fields an automation takes."""
     fields = declared.input.model_fields
     return {field.alias or name for name, field in fields.items()}
 

@@ -163,6 +163,24 @@ UNFOLD: dict[str, Any] = {
                         "admin:departments_schedule_changelist",
                         sees="schedules",
                     ),
+                    _link(
+                        "Webhooks",
+                        "webhook",
+                        "admin:engine_webhookendpoint_changelist",
+                        sees="webhooks",
+                    ),
+                    _link(
+                        "Deliveries",
+                        "outbox",
+                        "admin:engine_webhookdelivery_changelist",
+                        sees="webhooks",
+                    ),
+                    _link(
+                        "Incoming hooks",
+                        "move_to_inbox",
+                        "admin:engine_incominghook_changelist",
+                        sees="webhooks",
+                    ),
                 ],
             },
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from engine.api import artifacts, auth, bulk, dead_letters, runs, webhooks
+from engine.api import artifacts, auth, bulk, dead_letters, hooks, runs, webhooks
 
 urlpatterns = [
     path("runs", runs.RunsView.as_view(), name="runs"),
@@ -45,6 +45,15 @@ urlpatterns = [
         "dead-letters/<str:dead_letter_id>/discard",
         dead_letters.DiscardView.as_view(),
         name="dead-letter-discard",
+    ),
+    path("hooks/<str:token>", hooks.HookView.as_view(), name="hook"),
+    # Before the webhooks themselves: none has this id.
+    path("webhooks/incoming", hooks.IncomingView.as_view(), name="incoming-hooks"),
+    path("webhooks/incoming/<str:hook_id>", hooks.IncomingHookView.as_view(), name="incoming-hook"),
+    path(
+        "webhooks/incoming/<str:hook_id>/rotate-secret",
+        hooks.RotateHookSecretView.as_view(),
+        name="incoming-hook-rotate-secret",
     ),
     path("webhooks", webhooks.WebhooksView.as_view(), name="webhooks"),
     path("webhooks/<str:webhook_id>", webhooks.WebhookView.as_view(), name="webhook"),

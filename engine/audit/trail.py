@@ -36,6 +36,8 @@ ALLOWED = frozenset(
         *("role", "cleared", "drop_old"),
         # webhooks: of an address the host only, the rest may hold a secret
         *("host", "event_types", "webhook_id"),
+        # incoming hooks
+        *("description", "signed", "input_field"),
         # streams and commands
         *("consumer", "entries", "to", "apply"),
     }

@@ -12,7 +12,7 @@ from engine.models.lockouts import Lockout
 from engine.models.roles import RoleGrant
 from engine.models.runs import Lease, Run, RunTag, StepInput, StepOutput, StepRun
 from engine.models.tokens import AccessVersion, MachineToken, Revocation, SignIn, SigningKey
-from engine.models.webhooks import WebhookDelivery, WebhookEndpoint
+from engine.models.webhooks import IncomingHook, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "AccessVersion",
@@ -23,6 +23,7 @@ __all__ = [
     "DeadLetter",
     "Effect",
     "IdempotentAnswer",
+    "IncomingHook",
     "Lane",
     "Lease",
     "Lockout",

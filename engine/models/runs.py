@@ -73,7 +73,9 @@ class Run(models.Model):
     correlation_id = models.CharField(max_length=100, blank=True, default="")
     priority = models.SmallIntegerField(default=0, help_text="Higher goes first")
     tags = models.JSONField(default=list)
-    trigger = models.CharField(max_length=20, help_text="api, command, event, schedule or admin")
+    trigger = models.CharField(
+        max_length=20, help_text="api, command, event, schedule, webhook or admin"
+    )
     created_by = models.CharField(max_length=150, blank=True, default="")
     deadline_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()

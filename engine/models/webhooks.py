@@ -38,6 +38,34 @@ class WebhookEndpoint(models.Model):
         return f"webhook {self.pk}"
 
 
+class IncomingHook(models.Model):
+    """An address of ours, known by its token, whose callers start an automation."""
+
+    id = models.BigAutoField(primary_key=True)
+    #: SHA-256 of the token, in hexadecimal: the token itself is shown once and kept nowhere.
+    token_hash = models.CharField(max_length=64, unique=True)
+    description = models.CharField(max_length=200, blank=True, default="")
+    automation = models.CharField(max_length=200)
+    department = models.CharField(max_length=63)
+    #: `whsec_…`, sealed with the master key; empty: callers need not sign.
+    secret = models.TextField(blank=True, default="")
+    #: The one before, sealed; accepted as well until `old_secret_until`.
+    old_secret = models.TextField(blank=True, default="")
+    old_secret_until = models.DateTimeField(null=True, blank=True)
+    input_field = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="The input's field that takes the body; empty: the body is the input",
+    )
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=150, blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"hook {self.pk}"
+
+
 class WebhookDelivery(models.Model):
     """One event for one endpoint, with what became of the latest attempt to tell it."""
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from engine.disclosure import Disclosed
 
 if TYPE_CHECKING:
-    from engine.models import WebhookDelivery, WebhookEndpoint
+    from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
 
 
 class WebhookEntry(BaseModel):
@@ -107,3 +107,62 @@ class DeliveryEntry(Disclosed):
             created_at=row.created_at,
             payload=row.payload,
         )
+
+
+class HookEntry(BaseModel):
+    """An address of ours whose callers start an automation; neither token nor secret is shown."""
+
+    id: int
+    description: str
+    automation: str
+    department: str
+    signed: bool = Field(description="Whether callers must sign (Standard Webhooks)")
+    input_field: str = Field(description="The input's field that takes the body; empty: all of it")
+    enabled: bool
+    old_secret_until: datetime | None = Field(
+        description="Until then the secret before the present one is accepted as well"
+    )
+    created_at: datetime
+    created_by: str
+
+    @classmethod
+    def of(cls, row: IncomingHook, **more: Any) -> Self:
+        """Represent a hook."""
+        return cls(
+            id=row.pk,
+            description=row.description,
+            automation=row.automation,
+            department=row.department,
+            signed=bool(row.secret),
+            input_field=row.input_field,
+            enabled=row.enabled,
+            old_secret_until=row.old_secret_until,
+            created_at=row.created_at,
+            created_by=row.created_by,
+            **more,
+        )
+
+
+class HookWithToken(HookEntry):
+    """A hook just made: its address and secret are shown this once."""
+
+    url: str = Field(description="Where to POST; whoever knows it may call, so keep it as a secret")
+    secret: str = Field(description="What callers sign with; empty when they need not")
+
+    @classmethod
+    def made(cls, row: IncomingHook, *, token: str, secret: str, base: str) -> Self:
+        """Represent a hook with its address below `base`."""
+        return cls.of(row, url=f"{base.rstrip('/')}/hooks/{token}", secret=secret)
+
+
+class HookWithSecret(HookEntry):
+    """A hook just given another secret: shown this once."""
+
+    secret: str = Field(description="What callers sign with from now on")
+
+
+class HookAnswer(BaseModel):
+    """What the caller of a hook is told: its call is stored, as this run."""
+
+    run_id: UUID
+    created: bool = Field(description="False when this call (`webhook-id`) had come before")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.errors import NotFoundError
-from engine.models import WebhookDelivery, WebhookEndpoint
+from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,4 +71,36 @@ def delivery(*, endpoint_id: int, delivery_id: int) -> WebhookDelivery:
     found = WebhookDelivery.objects.filter(pk=delivery_id, endpoint=endpoint_id).first()
     if found is None:
         raise NotFoundError(f"There is no delivery {delivery_id} of webhook {endpoint_id}")
+    return found
+
+
+def hooks(
+    *,
+    limit: int,
+    before: int | None = None,
+    department: str | None = None,
+    departments: Sequence[str] | None = None,
+    automation: str | None = None,
+) -> list[IncomingHook]:
+    """Return incoming hooks, newest first; `before` is the last id of the page before.
+
+    departments: leave out those of all others; None leaves out nothing.
+    """
+    found = IncomingHook.objects.order_by("-id")
+    if department is not None:
+        found = found.filter(department=department)
+    if departments is not None:
+        found = found.filter(department__in=departments)
+    if automation is not None:
+        found = found.filter(automation=automation)
+    if before is not None:
+        found = found.filter(id__lt=before)
+    return list(found[:limit])
+
+
+def hook(*, hook_id: int) -> IncomingHook:
+    """Return one incoming hook, or NotFoundError."""
+    found = IncomingHook.objects.filter(pk=hook_id).first()
+    if found is None:
+        raise NotFoundError(f"There is no hook {hook_id}")
     return found

@@ -45,6 +45,22 @@ GET  engine_artifact_history            .yyy .yyy ....
 GET  engine_artifact_add                nnnn nnnn nnnn
 GET  engine_artifact_delete             nnnn nnnn nnnn
 GET  engine_artifact_download           nyyy nyyy n...
+GET  engine_webhookendpoint_changelist  nyny nyny n.n.
+GET  engine_webhookendpoint_change      nyny nyny n.n.
+GET  engine_webhookendpoint_history     .y.y .y.y ....
+GET  engine_webhookendpoint_add         nnnn nnnn nnnn
+GET  engine_webhookendpoint_delete      nnnn nnnn nnnn
+POST engine_webhookendpoint_act         nnny nnny nnn.
+GET  engine_webhookdelivery_changelist  nyny nyny n.n.
+GET  engine_webhookdelivery_change      nyny nyny n.n.
+GET  engine_webhookdelivery_history     .y.y .y.y ....
+GET  engine_webhookdelivery_add         nnnn nnnn nnnn
+GET  engine_webhookdelivery_delete      nnnn nnnn nnnn
+GET  engine_incominghook_changelist     nyny nyny n.n.
+GET  engine_incominghook_change         nyny nyny n.n.
+GET  engine_incominghook_history        .y.y .y.y ....
+GET  engine_incominghook_add            nnnn nnnn nnnn
+GET  engine_incominghook_delete         nnnn nnnn nnnn
 GET  engine_workerpresence_changelist   yyyy nnnn nnnn
 GET  engine_workerpresence_change       yyyy nnnn nnnn
 GET  engine_workerpresence_history      yyyy .... ....
@@ -96,6 +112,7 @@ VERBS = {
     "engine_run_act": "pause",
     "engine_deadletter_act": "discard",
     "engine_effect_act": "confirm",
+    "engine_webhookendpoint_act": "disable",
     "departments_department_act": "pause",
 }
 MATRIX = {row.split()[1]: row.split() for row in TABLE.strip().splitlines()}
@@ -144,6 +161,9 @@ def address(name, of, others):
             "engine_deadletter": of.letter,
             "engine_effect": of.effect,
             "engine_artifact": of.artifact,
+            "engine_webhookendpoint": of.webhook,
+            "engine_webhookdelivery": of.delivery,
+            "engine_incominghook": of.hook,
             "departments_department": of.department,
             "departments_automation": of.automation,
             "departments_schedule": of.schedule,

@@ -14,6 +14,7 @@ from engine.models import (
     Artifact,
     DeadLetter,
     Effect,
+    IncomingHook,
     StepRun,
     WebhookDelivery,
     WebhookEndpoint,
@@ -77,4 +78,11 @@ class Things:
             next_at=now,
             created_at=now,
             finished_at=now,
+        ).pk
+        self.hook = IncomingHook.objects.create(
+            token_hash=department,
+            automation=automation,
+            department=department,
+            secret=endpoint.secret,
+            created_at=now,
         ).pk

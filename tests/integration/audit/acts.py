@@ -15,8 +15,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from departments import schedules
 from engine import runs
 from engine.access import lockouts, machines
-from engine.models import DeadLetter, Effect, Lockout, MachineToken
-from engine.webhooks import deliveries, endpoints
+from engine.models import DeadLetter, Effect, IncomingHook, Lockout, MachineToken
+from engine.webhooks import deliveries, endpoints, incoming
 from tests.integration.faces import ALL, ApiClient, work
 
 if TYPE_CHECKING:
@@ -139,6 +139,10 @@ class World:
         """A webhook and what it was told."""
         webhook = self.webhook()
         return webhook, deliveries.send_test(endpoint_id=webhook, actor="").pk
+
+    def hook(self) -> IncomingHook:
+        """An incoming hook."""
+        return incoming.create(automation="lab.squares", actor="")[0]
 
     def user(self) -> User:
         """A user without rights."""

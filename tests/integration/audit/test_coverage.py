@@ -72,6 +72,14 @@ def of_webhook(rest="", body=None, method="post"):
     return api(path, body, method)
 
 
+def of_hook(rest="", body=None, method="post"):
+    def path(world):
+        found = world.hook()
+        return f"/webhooks/incoming/{found.pk}{rest}", found.pk
+
+    return api(path, body, method)
+
+
 def resent(world):
     webhook, delivery = world.delivery()
     return f"/webhooks/{webhook}/deliveries/{delivery}/resend", delivery
@@ -116,6 +124,19 @@ API = {
     "POST /dead-letters/discard": (
         "dead_letter.discard",
         many("/dead-letters/discard", acts.World.letter),
+    ),
+    "POST /webhooks/incoming": (
+        "hook.create",
+        api("/webhooks/incoming", {"automation": "lab.squares"}),
+    ),
+    "PATCH /webhooks/incoming/{hook_id}": (
+        "hook.change",
+        of_hook(body={"enabled": False}, method="patch"),
+    ),
+    "DELETE /webhooks/incoming/{hook_id}": ("hook.remove", of_hook(method="delete")),
+    "POST /webhooks/incoming/{hook_id}/rotate-secret": (
+        "hook.rotate_secret",
+        of_hook("/rotate-secret"),
     ),
     "POST /webhooks": ("webhook.create", api("/webhooks", {"url": "https://a.example.org/"})),
     "PATCH /webhooks/{webhook_id}": (
@@ -308,6 +329,30 @@ ADMIN = {
         "token.revoke",
         named(selected("engine/machinetoken", "revoke_selected", acts.World.token), None),
     ),
+    "WebhookEndpoint.enable_selected": (
+        "webhook.enable",
+        selected("engine/webhookendpoint", "enable_selected", acts.World.webhook),
+    ),
+    "WebhookEndpoint.disable_selected": (
+        "webhook.disable",
+        selected("engine/webhookendpoint", "disable_selected", acts.World.webhook),
+    ),
+    "WebhookEndpoint:act": (
+        "webhook.test",
+        posted("engine/webhookendpoint/{id}/act/test", acts.World.webhook),
+    ),
+    "WebhookDelivery.resend_selected": (
+        "webhook.resend",
+        selected("engine/webhookdelivery", "resend_selected", lambda world: world.delivery()[1]),
+    ),
+    "IncomingHook.enable_selected": (
+        "hook.change",
+        selected("engine/incominghook", "enable_selected", acts.World.hook),
+    ),
+    "IncomingHook.disable_selected": (
+        "hook.change",
+        selected("engine/incominghook", "disable_selected", acts.World.hook),
+    ),
     "Lockout.clear_selected": (
         "lockout.clear",
         named(selected("engine/lockout", "clear_selected", acts.World.lockout), None),
@@ -480,6 +525,17 @@ COMMANDS = {
         "role.revoke",
         command("roles", "revoke", "ann", "viewer", "--apply", make=granted, identity="ann"),
     ),
+    "hooks add": ("hook.create", command("hooks", "add", "lab.squares")),
+    "hooks rotate": (
+        "hook.rotate_secret",
+        command("hooks", "rotate", "{id}", make=acts.World.hook),
+    ),
+    "hooks enable": ("hook.change", command("hooks", "enable", "{id}", make=acts.World.hook)),
+    "hooks disable": ("hook.change", command("hooks", "disable", "{id}", make=acts.World.hook)),
+    "hooks remove": (
+        "hook.remove",
+        command("hooks", "remove", "{id}", "--apply", make=acts.World.hook),
+    ),
     "webhooks add": ("webhook.create", command("webhooks", "add", "https://a.example.org/")),
     "webhooks rotate": ("webhook.rotate_secret", on_webhook("rotate")),
     "webhooks enable": ("webhook.enable", on_webhook("enable")),
@@ -513,6 +569,7 @@ EXCEPTIONS = {
         [f"ANY /{name}" for name in ("livez", "readyz", "health", "health/manager", "metrics")],
         "answers GET and HEAD only",
     ),
+    "POST /hooks/{token}": "nobody of ours acts; the run says which hook has started it",
     # --- the admin
     "ANY /admin/login/": "has tests of its own below: of what worked, and of what failed",
     "Artifact:download": "reads",
@@ -531,7 +588,7 @@ EXCEPTIONS = {
             ),
             *("schedules list", "schedules next", "streams info", "streams pending"),
             *("check_invariants", "env", "audit list", "audit verify", "audit export"),
-            *("roles list", "webhooks list", "webhooks deliveries"),
+            *("roles list", "webhooks list", "webhooks deliveries", "hooks list"),
         ],
         "reads",
     ),

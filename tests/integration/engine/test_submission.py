@@ -90,3 +90,21 @@ def test_submit__a_backlog_of_another_queue_changes_nothing(line):
     line.backed_up = {"orchestrator", "finance"}
     runs.submit(automation="lab.squares", input={"count": 0}, trigger="test")
     assert len(line.messages) == 1
+
+
+def test_submit__under_a_key_that_another_took_while_the_version_was_looked_up(line, monkeypatch):
+    submit = {"automation": "lab.squares", "input": {"count": 1}, "trigger": "api"}
+    runs.submit(**submit)
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE engine_automationversion, engine_run, engine_steprun CASCADE")
+    forget = runs._forget_versions
+    others = []
+
+    def be_overtaken():
+        forget()
+        monkeypatch.setattr(runs, "_forget_versions", forget)
+        others.append(runs.submit(**submit, dedupe_key="k").run_id)
+
+    monkeypatch.setattr(runs, "_forget_versions", be_overtaken)
+    found = runs.submit(**submit, dedupe_key="k")
+    assert (found.run_id, found.created) == (others[0], False)
