@@ -16,10 +16,11 @@ from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from engine.access import grants
-from engine.models import Lockout, WorkerPresence
+from engine.models import AuditRecord, Lockout, MachineToken, WorkerPresence
 
 #: Columns: viewer, operator, approver, admin; held everywhere, then in `lab` only for what is of
-#: `lab`, then in `lab` only for what is of `courier`. Workers, lockouts and people are of none.
+#: `lab`, then in `lab` only for what is of `courier`. Workers, lockouts, people, tokens and the
+#: audit trail are of no department.
 TABLE = """
 GET  engine_run_changelist              yyyy yyyy ....
 GET  engine_run_change                  yyyy yyyy ....
@@ -87,6 +88,16 @@ GET  engine_lockout_change              nnny nnnn nnnn
 GET  engine_lockout_history             nnny nnnn nnnn
 GET  engine_lockout_add                 nnnn nnnn nnnn
 GET  engine_lockout_delete              nnnn nnnn nnnn
+GET  engine_auditrecord_changelist      nnny nnnn nnnn
+GET  engine_auditrecord_change          nnny nnnn nnnn
+GET  engine_auditrecord_history         ...y .... ....
+GET  engine_auditrecord_add             nnnn nnnn nnnn
+GET  engine_auditrecord_delete          nnnn nnnn nnnn
+GET  engine_machinetoken_changelist     nnny nnnn nnnn
+GET  engine_machinetoken_change         nnny nnnn nnnn
+GET  engine_machinetoken_history        ...y .... ....
+GET  engine_machinetoken_add            nnnn nnnn nnnn
+GET  engine_machinetoken_delete         nnnn nnnn nnnn
 GET  auth_user_changelist               nnny nnnn nnnn
 GET  auth_user_change                   nnny nnnn nnnn
 GET  auth_user_history                  ...y .... ....
@@ -149,6 +160,17 @@ def others(things):
             last_failed_at=now,
             kept_until=now + timedelta(days=1),
         ).pk,
+        # What was made above has been recorded.
+        "engine_machinetoken": MachineToken.objects.create(
+            jti="j",
+            subject="s",
+            scopes=[],
+            kid="k",
+            created_at=now,
+            created_by="ann",
+            expires_at=now,
+        ).pk,
+        "engine_auditrecord": AuditRecord.objects.earliest("id").pk,
     }
 
 
@@ -223,13 +245,11 @@ def test_roles__get_where_the_table_says(things, others):
     assert not found, "\n".join(found.values())
 
 
-def test_frame__lets_in_only_those_who_may_enter_the_admin(things):
+def test_frame__lets_in_only_those_who_may_enter_the_admin(things, others):
     outsider = User.objects.create_user("outsider", "", "pw")
     grants.grant(user=outsider, role="admin", by="root")
     client = Client()
     client.force_login(outsider)
     for name in MATRIX:
-        place, _key = address(name, things["lab"], {
-            "engine_workerpresence": "w1", "auth_user": 1, "engine_lockout": 1
-        })  # fmt: skip
+        place, _key = address(name, things["lab"], others)
         assert client.get(place).headers["Location"].startswith("/admin/login/"), name

@@ -83,6 +83,7 @@ OPEN = {
     "auth-refresh",
     # By the token in its address, and the signature of the body.
     "hook",
+    "auth-revoke",
 }
 
 _ROWS = [line.split() for line in TABLE.strip().splitlines()]
