@@ -8,6 +8,7 @@ while every other one hangs in a dependency that stands still.
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import StreamingHttpResponse
 
-from config import problems
+from config import ending, problems
 from config.content_security import ContentSecurity
 from config.response_headers import ResponseHeaders
 from config.telemetry import RequestTelemetry
@@ -47,6 +48,9 @@ MAX_FIELDS_BYTES = 32 * 1024
 MAX_FIELDS = 100
 #: Key of the request's scope: why it is refused unread, as a problem's status, code and detail.
 REFUSAL = "refusal"
+#: How long a client of a stream may take nothing at all, in seconds. It goes on by its last event
+#: id, at whatever it can take.
+STALLED_SECONDS = 30.0
 
 
 class Handler(ASGIHandler):
@@ -85,6 +89,23 @@ class Handler(ASGIHandler):
             pieces = cast("Iterator[bytes]", response.streaming_content)
             response.streaming_content = self._one_by_one(pieces)
         return response
+
+    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        """Send; who takes nothing of a stream for too long is let go."""
+        if not (isinstance(response, StreamingHttpResponse) and response.is_async):
+            await super().send_response(response, send)
+            return
+        ending.watch()
+
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await send(message)
+
+        try:
+            await super().send_response(response, send_soon)
+        except TimeoutError:
+            _hang_up(send)
+            await asyncio.sleep(0)  # uvicorn hears of it
 
     async def _one_by_one(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         following = sync_to_async(_following, thread_sensitive=False, executor=self._threads)
@@ -139,6 +160,16 @@ def _limit(content_type: bytes) -> int:
     if content_type.lower().startswith(b"multipart/form-data"):
         return document + int(settings.MAX_ARTIFACT_BYTES)
     return document
+
+
+def _hang_up(send: Send) -> None:
+    """Drop the connection with all that waits to be sent: closed politely, it would wait for ever.
+
+    ASGI has no word for that; uvicorn's `send` belongs to what holds the connection.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
 
 
 def _following(pieces: Iterator[bytes]) -> bytes | None:

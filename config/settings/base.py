@@ -175,6 +175,13 @@ WEBHOOK_DISABLE_AFTER_DAYS = number("WEBHOOK_DISABLE_AFTER_DAYS", 3.0)
 #: Finished deliveries stay in the log for so many days.
 WEBHOOK_LOG_DAYS = number("WEBHOOK_LOG_DAYS", 30.0)
 
+# --- streams --------------------------------------------------------------------------------
+#: How often a stream says that it is alive, in seconds.
+STREAM_HEARTBEAT_SECONDS = number("STREAM_HEARTBEAT_SECONDS", 15.0)
+#: How many streams a web process serves, and how many of them are one subject's.
+STREAMS_PER_PROCESS = integer("STREAMS_PER_PROCESS", 1_000)
+STREAMS_PER_SUBJECT = integer("STREAMS_PER_SUBJECT", 500)
+
 LOG_LEVEL = text("LOG_LEVEL", "INFO")
 LOG_JSON = flag("LOG_JSON", default=False)
 LOGGING = logging_config(json=LOG_JSON, level=LOG_LEVEL, directory=VAR_DIR / "log")

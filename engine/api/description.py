@@ -18,6 +18,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "401": ("not_authenticated", "This needs a token: Authorization: Bearer <token>", "No token"),
     "403": ("scope_missing", "The token lacks the scope runs.write.", "The token lacks the scope"),
     "404": ("not_found", "There is no run 0199c0de-0000-7000-8000-000000000000.", "No such thing"),
+    "406": ("not_acceptable", "This answers with text/event-stream", "Not what is accepted"),
     "409": ("state_conflict", "The run is succeeded; cannot cancel it", "Not in this state"),
     "413": ("body_too_large", "The body is too large.", "Larger than is taken"),
     "415": ("unsupported_media_type", 'Unsupported media type "text/plain".', "Not JSON"),

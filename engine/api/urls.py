@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from engine.api import artifacts, auth, bulk, dead_letters, hooks, runs, webhooks
+from engine.api import artifacts, auth, bulk, dead_letters, hooks, runs, streams, webhooks
 
 urlpatterns = [
     path("runs", runs.RunsView.as_view(), name="runs"),
@@ -14,6 +14,7 @@ urlpatterns = [
     path("runs/<str:run_id>/steps", runs.StepsView.as_view(), name="run-steps"),
     path("runs/<str:run_id>/events", runs.EventsView.as_view(), name="run-events"),
     path("runs/<str:run_id>/artifacts", runs.ArtifactsView.as_view(), name="run-artifacts"),
+    path("runs/<str:run_id>/stream", streams.RunStreamView.as_view(), name="run-stream"),
     path("runs/<str:run_id>/why", runs.WhyView.as_view(), name="run-why"),
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view(), name="run-cancel"),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view(), name="run-pause"),

@@ -61,9 +61,8 @@ def submitted(platform):
     return runs.submit(automation="lab.squares", input={"count": 2}, trigger="command").run_id
 
 
-@pytest.fixture
-def environment(platform, tmp_path):
-    """What a process needs to work on the test's database and Redis."""
+def variables_of_test(folder: Path) -> dict[str, str]:
+    """Return what a process needs to work on the test's database and Redis."""
     database = connection.settings_dict
     query = {"host": database["HOST"]} if database["HOST"] else {}
     if database["PORT"]:
@@ -75,10 +74,16 @@ def environment(platform, tmp_path):
         "DATABASE_URL": f"postgresql://{login}@/{database['NAME']}?{urlencode(query)}",
         "REDIS_URL": settings.REDIS_URL,
         "DJANGO_SETTINGS_MODULE": "config.settings.test",
-        "VAR_DIR": str(tmp_path / "var"),
+        "VAR_DIR": str(folder / "var"),
         "PYTHONUNBUFFERED": "1",
         "LEASE_SECONDS": "30",
     }
+
+
+@pytest.fixture
+def environment(platform, tmp_path):
+    """What a process needs to work on the test's database and Redis."""
+    return variables_of_test(tmp_path)
 
 
 @pytest.fixture
