@@ -27,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._unfinished = 0
         self._in_head = True
-        #: A head or a message has ended or begun since this was set to False.
+        #: A head or a message has ended since this was set to False.
         self._moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -50,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
-        self._moved = self._in_head = True
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """End it."""
