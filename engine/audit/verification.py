@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
 
-from engine.audit import canonical
+from engine.audit import canonical, sealing
 from engine.models import AuditRecord, AuditSeal
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def verify(*, anchor: str = "") -> Verdict:
     verdict = Verdict()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        sealing.plan_look_ups()
         cursor.execute("SELECT clock_timestamp()")
         (now,) = cursor.fetchone()
         last = _verify_seals(verdict)
@@ -200,7 +201,8 @@ def exported(*, since: datetime | None, until: datetime | None) -> Iterator[dict
                 yield {"record": canonical.record(rows[identity])}
         yield {"seal": canonical.seal(seal)}
     if until is None:
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
+            sealing.plan_look_ups()
             cursor.execute(UNSEALED)
             identities = [found for (found,) in cursor.fetchall()]
         for row in AuditRecord.objects.filter(pk__in=identities).order_by("pk").iterator():

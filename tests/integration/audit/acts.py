@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.management import get_commands, load_command_class
 from django.test import RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -147,10 +147,6 @@ class World:
     def user(self) -> User:
         """A user without rights."""
         return User.objects.create_user("ann", "", "correct-7-battery")
-
-    def group(self) -> Group:
-        """A group."""
-        return Group.objects.create(name="clerks")
 
     def select(self, page: str, action: str, identity: object):
         """Choose an action of a list in the admin."""

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from engine.audit import origin, trail, verification
+from engine.audit import origin, sealing, trail, verification
 from engine.audit.sealing import Sealer
 from engine.models import AuditRecord, AuditSeal
 from tests.eventually import eventually
@@ -110,6 +110,28 @@ def test_seal__takes_a_record_that_is_committed_after_later_ones():
     )
     assert len(everything) == 4
     assert verification.verify().sound
+
+
+def test_seal__of_one_large_transaction_goes_on_where_the_last_one_ended(monkeypatch):
+    monkeypatch.setattr("engine.audit.sealing.BATCH", 10)
+    with transaction.atomic():
+        record(35)
+    sealed()
+    assert [len(row.record_ids) for row in AuditSeal.objects.order_by("number")] == [10, 10, 10, 5]
+    assert verification.verify().sound
+
+
+@pytest.mark.parametrize("statement", [sealing.FINAL, sealing.LEFT_OUT, verification.UNSEALED])
+def test_seal__looks_records_up_by_the_index_though_the_manager_plans_no_bitmaps(statement):
+    """Also while there are few seals: the plan is kept while they become many."""
+    given = {"since": 0, "id": 0, "limit": 5, "after": 0, "page": 5}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        sealing.plan_look_ups()
+        cursor.execute(f"EXPLAIN {statement}", given)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "audit_sealed" in plan
+    assert "Seq Scan on engine_auditseal" not in plan
 
 
 def test_seal__goes_on_in_a_restored_database_that_counts_anew():
