@@ -28,7 +28,7 @@ class ArtifactView(APIView):
         operation_id="downloadArtifact",
         summary="Download a file",
         responses={
-            (200, "*/*"): OpenApiResponse(OpenApiTypes.BINARY),
+            (200, "application/octet-stream", "*/*"): OpenApiResponse(OpenApiTypes.BINARY),
             404: Problem,
         },
     )
