@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
+from django.core.management import call_command
 
 from engine import runs
 from engine.streaming.seats import seats
 from tests.integration.faces import ApiClient, token
+from tests.integration.streaming.test_streams import tell
 from tests.integration.streaming.web import Web
 
 
@@ -71,3 +74,23 @@ def test_stream__ends_within_seconds_of_its_token(web, listen, run_id):
     stream.ends(within=15)
     assert stream.events[-1].name == "closed"
     assert stream.events[-1].data["code"] == "token_invalid"
+
+
+def test_stream__ends_within_seconds_when_its_token_is_revoked(web, listen, run_id):
+    bearer = token("runs.read", ttl_seconds=600)
+    stream = listen(web, f"/runs/{run_id}/stream", headers={"Authorization": f"Bearer {bearer}"})
+    stream.hears("snapshot")
+    call_command("revoke_token", bearer)
+    began = time.monotonic()
+    stream.ends(within=20)
+    print(f"\nended {time.monotonic() - began:.1f} s after it was revoked")
+    assert stream.events[-1].name == "closed"
+
+
+def test_stream__shows_no_payload_to_who_may_not_see_it(web, listen, run_id):
+    bearer = {"Authorization": f"Bearer {token('runs.read', ttl_seconds=60)}"}
+    stream = listen(web, f"/runs/{run_id}/stream", headers=bearer)
+    assert stream.hears("snapshot").data["payloads_hidden"] is True
+    tell(run_id, hidden="canary")
+    told = stream.hears("step.warning").data
+    assert (told["data"], told["payloads_hidden"]) == (None, True)
