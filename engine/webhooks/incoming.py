@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TOKEN_PREFIX = "hook_"  # noqa: S105 - says what it is, to people and to scanners for leaked secrets
+# Says what it is, to people and to scanners for leaked secrets.
+TOKEN_PREFIX = "hook_"  # noqa: S105 - no token # nosec B105
 #: 256 bits: nobody finds one by trying.
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARACTERS = 100

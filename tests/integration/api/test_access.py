@@ -22,6 +22,7 @@ OPEN = {
     "docs",
     "auth-token",
     "auth-refresh",
+    "hook",  # the address itself is the secret, and the signature proves the caller
     "auth-revoke",  # a token in the body proves itself; anything else asks for one
 }
 
