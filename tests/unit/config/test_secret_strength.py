@@ -24,6 +24,10 @@ def test_secret__that_is_random_passes(make):
         check(secrets.token_hex(16))
 
 
+def test_secret__drawn_with_bad_luck_passes():
+    check("55cceb0f5b8b85bbb8bbf474e0c84c74")
+
+
 @pytest.mark.parametrize(
     ("value", "word"),
     [

@@ -21,7 +21,6 @@ def log_file(tmp_path):
         root.removeHandler(handler)
         handler.close()
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def lines(path):
@@ -65,4 +64,3 @@ def test_logging__without_a_writable_folder_the_terminal_remains(tmp_path):
         json=False, level="INFO", directory=tmp_path / "file" / "log"
     )
     assert set(config["handlers"]) == {"terminal"}
-    structlog.reset_defaults()
