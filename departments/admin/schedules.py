@@ -15,6 +15,7 @@ from unfold.admin import ModelAdmin
 
 from departments import schedule_rules, schedules, selectors
 from departments.models import Automation, Schedule
+from engine import input_files
 from engine.access.policy import PAYLOADS
 from engine.admin import rights
 from engine.admin.acting import act, actor
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from django.db.models import ForeignKey, Model, QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
+
+    from engine.access.policy import Policy
 
 #: Fire times shown on a schedule's page.
 SHOWN_TIMES = 5
@@ -63,6 +66,10 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg] # not subscriptab
             "enabled": "Enabling counts from now: nothing of before is made up for",
         }
 
+    #: Who fills it in, and under which name: files in the input must be theirs to read.
+    reader: Policy
+    uploader: str
+
     def clean(self) -> dict[str, Any]:
         """Ask the domain; what Django has refused already is not said twice."""
         values: dict[str, Any] = super().clean() or {}
@@ -73,12 +80,22 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg] # not subscriptab
             candidate.automation = self.instance.automation
         try:
             schedule_rules.check(candidate)
+            # Not `changed_data`: there the browser says what stood in the field before.
+            if values.get("input") != self.instance.input:
+                self._require_readable(values.get("input"))
         except InputInvalidError as exc:
             for problem in exc.problems:
                 field, _, inner = problem["field"].partition(".")
                 if field in self.fields and field not in self.errors:
                     self._refused(field, problem, inner)
         return values
+
+    def _require_readable(self, given: Any) -> None:
+        try:
+            input_files.require_readable(given, reader=self.reader, uploader=self.uploader)
+        except InputInvalidError as exc:
+            below = [{**one, "field": f"input.{one['field']}"} for one in exc.problems]
+            raise InputInvalidError(exc.message, problems=below) from exc
 
     def _refused(self, field: str, problem: dict[str, str], inner: str) -> None:
         self.add_error(field, f"{inner}: {problem['reason']}" if inner else problem["reason"])
@@ -108,6 +125,18 @@ class ScheduleAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold
     actions = ["enable_selected", "disable_selected"]
     compressed_fields = True
     readonly_fields = ["state", "next_times", "last_fire", "input_form", "payload"]
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: Schedule | None = None,
+        change: bool = False,  # noqa: FBT001, FBT002 - Django's signature
+        **kwargs: Any,
+    ) -> type[ScheduleForm]:
+        """Tell the form who fills it in; Django makes a class for each request."""
+        found: type[ScheduleForm] = super().get_form(request, obj, change, **kwargs)
+        found.reader, found.uploader = rights.policy_of(request), actor(request)
+        return found
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         """Note on each row whether its payload may be shown: the columns do not know who asks."""

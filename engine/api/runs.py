@@ -14,7 +14,16 @@ from pydantic import Field, model_validator
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine import amendments, artifacts, dead_letters, run_selectors, runs, selectors, why
+from engine import (
+    amendments,
+    artifacts,
+    dead_letters,
+    input_files,
+    run_selectors,
+    runs,
+    selectors,
+    why,
+)
 from engine.api import idempotency, permissions, principal, requests, submissions, uploads
 from engine.api.filters import RunFilter
 from engine.api.pages import ArtifactList, EventList, RunList, StepList, WhyList, address, page
@@ -163,7 +172,10 @@ class RunsView(APIView):
     @staticmethod
     def _start(request: Request, wanted: RunRequest, refs: dict[str, ArtifactRef]) -> Response:
         wanted.require_ahead()
-        subject = principal.of(request).subject
+        caller = principal.of(request)
+        subject = caller.subject
+        # What came with the call is the caller's; what the call names by its hash may be others'.
+        input_files.require_readable(wanted.input, reader=caller.policy, uploader=subject)
         for ref in refs.values():
             artifacts.record(ref, created_by=subject)
         given = wanted.input | {name: ref.model_dump(mode="json") for name, ref in refs.items()}

@@ -14,8 +14,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from engine import registry, runs
-from engine.access import sealing
+from engine import input_files, registry, runs
+from engine.access import policy, scopes, sealing
 from engine.audit import trail
 from engine.errors import (
     EngineError,
@@ -173,10 +173,14 @@ def start(
     declared = registry.automations.get(hook.automation)
     if declared is None or declared.department != hook.department:
         raise StateConflictError("The hook's automation", wanted="start it", actual="not there")
+    given = {hook.input_field: document} if hook.input_field else document
+    # Whoever calls is nobody known: of files the department's own, for which the hook was made.
+    reader = policy.of_scopes((scopes.limited(input_files.READ, hook.department),))
     try:
+        input_files.require_readable(given, reader=reader)
         submitted = runs.submit(
             automation=hook.automation,
-            input={hook.input_field: document} if hook.input_field else document,
+            input=given,
             trigger=TRIGGER,
             created_by=f"hook:{hook.pk}",
             dedupe_key=f"hook:{hook.pk}:{message_id}" if message_id else None,
