@@ -12,9 +12,8 @@ from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from engine import registry
 from engine.access.sealing import UnsealableError
-from engine.api import permissions, principal, requests
+from engine.api import permissions, principal, requests, submissions
 from engine.api.pages import Listing, page
 from engine.api.parsers import strict_json
 from engine.api.problems import Conflict, Problem, RequestInvalid
@@ -219,15 +218,9 @@ class IncomingView(APIView):
         """Add a hook."""
         requests.query(request, requests.Nothing)
         wanted = requests.body(request.data, HookRequest)
-        who = principal.of(request)
-        declared = registry.automations.get(wanted.automation)
-        department = declared.department if declared else None
-        for scope in (WRITE, "runs.write"):
-            if not who.policy.allows(scope, department):
-                raise permissions.ScopeMissing(scope, department)
-        row, token, secret = valid(
-            lambda: incoming.create(**wanted.model_dump(), actor=who.subject)
-        )
+        submissions.require_startable(request, wanted.automation, (WRITE, "runs.write"))
+        by = principal.of(request).subject
+        row, token, secret = valid(lambda: incoming.create(**wanted.model_dump(), actor=by))
         base = settings.PUBLIC_URL or request.build_absolute_uri("/")
         made = HookWithToken.made(row, token=token, secret=secret, base=base)
         place = f"/webhooks/incoming/{row.pk}"

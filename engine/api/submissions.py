@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -10,12 +9,15 @@ from django.utils import timezone
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from engine import registry, runs
-from engine.api import permissions
+from engine.access import scopes
+from engine.api import permissions, principal
 from engine.api.problems import RequestInvalid
 from engine.api.requests import Moment, Strict, Whole, Word
-from engine.errors import NotFoundError, UnknownAutomationError
+from engine.errors import UnknownAutomationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rest_framework.request import Request
 
 MAX_TAGS = 50
@@ -105,19 +107,31 @@ class RunChange(Strict):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-def require_startable(request: Request, automation: str) -> None:
-    """Refuse an automation of a department in which the caller may start nothing.
+def require_startable(
+    request: Request, automation: str, needed: Sequence[str] = ("runs.write",)
+) -> None:
+    """Refuse an automation of a department in which the caller does not hold all that is needed.
 
     One whose department the caller may not even see is unknown, as one that does not exist is.
     """
-    reach = permissions.reach(request, "runs.write")
+    policy = principal.of(request).policy
     declared = registry.automations.get(automation)
-    if reach.everywhere or (declared is not None and declared.department in reach):
-        return
-    with suppress(NotFoundError):
-        if declared is not None:
-            permissions.require(request, "runs.write", declared.department, missing="")
-    names = [name for name, found in registry.automations.items() if found.department in reach]
-    known = ", ".join(sorted(names)) or "none"
-    message = f"There is no automation {automation!r}. Known: {known}."
-    raise UnknownAutomationError(message, name=automation)
+    for scope in needed:
+        held = policy.departments(scope)
+        if not held:
+            raise permissions.ScopeMissing(scope)
+        if held.everywhere or (declared is not None and declared.department in held):
+            continue
+        if declared is not None and any(
+            policy.allows(scopes.seen_by(one), declared.department) for one in needed
+        ):
+            raise permissions.ScopeMissing(scope, declared.department)
+        reaches = [policy.departments(one) for one in needed]
+        names = [
+            name
+            for name, found in registry.automations.items()
+            if all(found.department in reach for reach in reaches)
+        ]
+        known = ", ".join(sorted(names)) or "none"
+        message = f"There is no automation {automation!r}. Known: {known}."
+        raise UnknownAutomationError(message, name=automation)

@@ -62,7 +62,7 @@ GET    webhook-deliveries    nyny nyny n.n.  webhooks.read
 GET    webhook-delivery      nyny nyny n.n.  webhooks.read
 POST   webhook-resend        nnny nnny nnn.  webhooks.write
 GET    incoming-hooks        nyny nyny n.n.  webhooks.read
-POST   incoming-hooks        nnny nnny nnnn  -
+POST   incoming-hooks        nnny nnny nnn.  -
 GET    incoming-hook         nyny nyny n.n.  webhooks.read
 PATCH  incoming-hook         nnny nnny nnn.  webhooks.write
 DELETE incoming-hook         nnny nnny nnn.  webhooks.write

@@ -371,7 +371,8 @@ def test_scopes__who_makes_a_hook_must_be_able_to_start_what_it_starts(api):
     for held, missing in (
         (["webhooks.read"], "webhooks.write"),
         (["webhooks.write"], "runs.write"),
-        (["courier:webhooks.write", "courier:runs.write"], "webhooks.write"),
+        (["webhooks.write", "courier:runs.write", "lab:runs.read"], "runs.write"),
+        (["courier:webhooks.write", "runs.write", "lab:webhooks.read"], "webhooks.write"),
     ):
         answered = ApiClient(*held).send("/webhooks/incoming", body)
         assert (answered.status_code, answered.json()["scope"]) == (403, missing)
@@ -383,6 +384,23 @@ def test_scopes__who_makes_a_hook_must_be_able_to_start_what_it_starts(api):
     assert keeper.get(f"/webhooks/incoming/{other}").status_code == 404
     assert keeper.delete(f"/webhooks/incoming/{other}").status_code == 404
     assert keeper.delete(f"/webhooks/incoming/{mine}").status_code == 204
+
+
+def test_create__for_what_one_may_not_see_is_of_an_unknown_automation(api):
+    keeper = ApiClient("lab:webhooks.*", "lab:runs.*", "webhooks.read")
+    blind = ApiClient("lab:webhooks.*", "lab:runs.write")
+    seen = keeper.send("/webhooks/incoming", {"automation": "courier.letter"})
+    assert (seen.status_code, seen.json()["scope"]) == (403, "webhooks.write")
+    told = []
+    for automation in ("courier.letter", "courier.nothing", "no.such"):
+        answered = blind.send("/webhooks/incoming", {"automation": automation})
+        body = answered.json()
+        assert (answered.status_code, body["code"]) == (400, "automation_unknown")
+        assert "lab.squares" in body["detail"]
+        told.append(body["detail"].replace(automation, "X"))
+    assert len(set(told)) == 1, "what is there is answered as what is not"
+    assert "courier." not in told[0]
+    assert not IncomingHook.objects.exists()
 
 
 def test_command__adds_disables_and_removes(platform):
