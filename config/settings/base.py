@@ -159,7 +159,9 @@ MASTER_KEY = text("MASTER_KEY", "")
 #: Optional: taken on as a key of the keyring when it is first seen (engine/access/README.md).
 JWT_SECRET = text("JWT_SECRET", "")
 #: How many calls each caller may make, by kind (engine.access.throttling).
-THROTTLE_RATES = rates("THROTTLE_RATES", "read=12000/min,write=6000/min,anonymous=600/min")
+THROTTLE_RATES = rates(
+    "THROTTLE_RATES", "read=12000/min,write=6000/min,anonymous=600/min,hook=600/min"
+)
 #: How long a call waits for the counter of calls, in seconds; then it passes uncounted.
 THROTTLE_WAIT_SECONDS = number("THROTTLE_WAIT_SECONDS", 0.05)
 ACCESS_TOKEN_SECONDS = integer("ACCESS_TOKEN_SECONDS", 900)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Counted apart: calls that only read, calls that do something, calls without a valid token.
-KINDS = ("read", "write", "anonymous")
+#: Counted apart: calls that only read, calls that do something, calls without a valid token, and
+#: those of each incoming hook.
+KINDS = ("read", "write", "anonymous", "hook")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 _RATE = re.compile(r"(?P<kind>[a-z_]+)=(?P<limit>[0-9]{1,7})/(?P<unit>s|min|h|day)", re.ASCII)
 #: A microsecond a call is the finest the counter tells apart, and far above what one Redis counts.

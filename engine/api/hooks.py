@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine.access.sealing import UnsealableError
-from engine.api import permissions, principal, requests, submissions
+from engine.api import permissions, principal, requests, submissions, throttles
 from engine.api.pages import Listing, page
 from engine.api.parsers import strict_json
 from engine.api.problems import Conflict, Problem, RequestInvalid
@@ -119,6 +119,9 @@ class HookView(APIView):
 
     authentication_classes = []
     permission_classes = []
+    # Counted below: only what has proven to be the hook's counts for the hook. Else whoever knows
+    # its address, or guesses, would use its rate up for those who may call.
+    throttle_classes = []
 
     @extend_schema(
         tags=["webhooks"],
@@ -127,7 +130,8 @@ class HookView(APIView):
         description=(
             "202 when the call has become a run, 200 when the same `webhook-id` had come before: "
             "the run is the same. Signed as Standard Webhooks, within five minutes, unless the "
-            "hook was made unsigned. Unknown tokens are answered like disabled hooks: 404."
+            "hook was made unsigned. Unknown tokens are answered like disabled hooks: 404. "
+            "Calls are counted for the hook (`hook`); refused ones for their address."
         ),
         auth=[],
         parameters=[
@@ -155,17 +159,15 @@ class HookView(APIView):
         """Start a run."""
         hook = incoming.of_token(token)
         if hook is None:
+            throttles.count(request)
             raise NotFoundError(NOWHERE)
         body = request._request.body  # noqa: SLF001 - the signature is over the bytes as they came
         try:
-            message_id = incoming.verify(hook, body=body, headers=request.headers)
-        except incoming.SignatureInvalidError as exc:
-            raise SignatureInvalid(exc.message) from exc
-        except UnsealableError as exc:
-            log.error("hook_secret_unreadable", hook=hook.pk)  # noqa: TRY400 - no trace: it is clear
-            raise NotCheckable from exc
-        except InputInvalidError as exc:
-            raise _refusal(exc, prefix="") from exc
+            message_id = self._verified(hook, request, body)
+        except APIException:
+            throttles.count(request)
+            raise
+        throttles.count_for_hook(request, hook.pk)
         document = strict_json(body)
         try:
             submitted = incoming.start(
@@ -182,6 +184,19 @@ class HookView(APIView):
             status=202 if submitted.created else 200,
             headers={"Location": f"/runs/{submitted.run_id}"},
         )
+
+    @staticmethod
+    def _verified(hook: IncomingHook, request: Request, body: bytes) -> str:
+        """Return the call's id, when it is signed as the hook asks."""
+        try:
+            return incoming.verify(hook, body=body, headers=request.headers)
+        except incoming.SignatureInvalidError as exc:
+            raise SignatureInvalid(exc.message) from exc
+        except UnsealableError as exc:
+            log.error("hook_secret_unreadable", hook=hook.pk)  # noqa: TRY400 - no trace: it is clear
+            raise NotCheckable from exc
+        except InputInvalidError as exc:
+            raise _refusal(exc, prefix="") from exc
 
 
 class IncomingView(APIView):

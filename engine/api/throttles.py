@@ -1,7 +1,8 @@
 """Throttle the API: by the token's subject, without a valid token by the caller's address.
 
 Views count through DRF's throttles. What was refused before they are asked (no token, no scope) is
-counted when its answer is made: guessing tokens is no way around.
+counted when its answer is made: guessing tokens is no way around. A hook's calls are the hook's,
+once they have proven to be its (`engine.api.hooks`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from engine.access.throttling import Verdict
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+#: The kind of a hook's calls.
+HOOK = "hook"
 #: Where a request keeps its verdict: it is counted once, and its answer tells of it.
 VERDICT = "rate_verdict"
 
@@ -71,6 +74,21 @@ def count(request: Request) -> None:
         caller = f"subject:{user.subject}"
     else:
         kind, caller = "anonymous", f"address:{addresses.holder(plain.META.get('REMOTE_ADDR'))}"
+    _count(plain, kind, caller)
+
+
+def count_for_hook(request: Request, hook_id: int) -> None:
+    """Count a call that is a hook's, whatever address it comes from; raises RateExceeded.
+
+    Where the installation sets rates and none for hooks, it counts for its address.
+    """
+    if HOOK in settings.THROTTLE_RATES:
+        _count(request._request, HOOK, f"hook:{hook_id}")  # noqa: SLF001 - Django's own request
+    else:
+        count(request)
+
+
+def _count(plain: HttpRequest, kind: str, caller: str) -> None:
     rate = settings.THROTTLE_RATES.get(kind)
     verdict = throttling.take(caller, rate) if rate else None
     setattr(plain, VERDICT, verdict)

@@ -1,9 +1,15 @@
 """Who calls too often is told so, and when to come again."""
 
+from datetime import UTC, datetime
+
 import pytest
+from django.test import Client
+from standardwebhooks import Webhook
 
 from config import health
 from engine.access.throttling import Rate
+from engine.models import Run
+from engine.webhooks import incoming
 from orchestration import call_counter
 from tests.integration.faces import ApiClient, token
 
@@ -16,7 +22,7 @@ def rates(settings, broker):
     settings.THROTTLE_WAIT_SECONDS = 5
     settings.THROTTLE_RATES = {
         kind: Rate(kind, limit, 3600)
-        for kind, limit in {"read": 5, "write": 3, "anonymous": 4}.items()
+        for kind, limit in {"read": 5, "write": 3, "anonymous": 4, "hook": 2}.items()
     }
     call_counter.counter._closed_until = 0.0
 
@@ -100,3 +106,60 @@ def test_kind__without_a_rate_has_no_limit(api, settings):
         answered = api.get("/runs")
         assert answered.status_code == 200
         assert "RateLimit" not in answered
+
+
+@pytest.fixture
+def hooks(line):
+    """The tokens of a hook whose callers sign and of one whose callers need not."""
+    made = {}
+    for name, signed in (("signed", True), ("open", False)):
+        _, made[name], secret = incoming.create(
+            automation="lab.squares", actor="test", signed=signed
+        )
+        made["secret"] = made.get("secret") or secret
+    return made
+
+
+def call_hook(token, address="192.0.2.1", secret="", number=0):
+    body, moment, name = '{"count": 2}', datetime.now(UTC), f"msg_{number}"
+    sent = {"webhook-id": name}
+    if secret:
+        sent["webhook-timestamp"] = str(int(moment.timestamp()))
+        sent["webhook-signature"] = Webhook(secret).sign(name, moment, body)
+    return Client().post(
+        f"/hooks/{token}",
+        body,
+        content_type="application/json",
+        headers=sent,
+        REMOTE_ADDR=address,
+    )
+
+
+def test_hook__is_counted_by_itself_from_whatever_address(hooks):
+    answered = [call_hook(hooks["open"], f"192.0.2.{n}", number=n) for n in range(3)]
+    assert [one.status_code for one in answered] == [202, 202, 429]
+    assert answered[0]["RateLimit-Policy"] == '"hook";q=2;w=3600'
+    assert answered[2].json()["code"] == "throttled"
+    assert int(answered[2]["Retry-After"]) > 0
+    assert Run.objects.count() == 2
+    other = call_hook(hooks["signed"], secret=hooks["secret"])
+    assert other.status_code == 202, "another hook has its own"
+
+
+def test_hook__is_not_used_up_by_who_cannot_sign(hooks):
+    codes = [call_hook(hooks["signed"], number=n).status_code for n in range(5)]
+    assert codes == [401] * 4 + [429], "they count for their address"
+    answered = call_hook(hooks["signed"], "192.0.2.9", secret=hooks["secret"])
+    assert (answered.status_code, answered["RateLimit"][:9]) == (202, '"hook";r=')
+    assert call_hook(hooks["signed"], secret=hooks["secret"], number=7).status_code == 202
+
+
+def test_hook__that_nobody_has_counts_for_the_address(hooks):
+    assert [call_hook(f"hook_{n}").status_code for n in range(5)] == [404] * 4 + [429]
+    assert call_hook(hooks["open"]).status_code == 202
+
+
+def test_hook__counts_for_its_address_where_no_rate_is_set_for_hooks(hooks, settings):
+    del settings.THROTTLE_RATES["hook"]
+    codes = [call_hook(hooks["open"], number=n).status_code for n in range(5)]
+    assert codes == [202] * 4 + [429]
