@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 #: `openssl rand -hex 16` has as many, and nothing shorter can be trusted to be random.
 MIN_CHARACTERS = 32
 #: What the characters of a value tell at least, if each were drawn as often as it is seen, in bits.
-#: 32 random hexadecimal digits have 110 to 128 as a rule and one in a million has 90 (half a million
-#: were drawn: none below 88); words, repetitions and keyboard rows have less.
+#: 32 random hexadecimal digits have 110 to 128 as a rule and one in a million has 90 (half a
+#: million were drawn: none below 88); words, repetitions and keyboard rows have less.
 MIN_BITS = 75.0
 #: A server's password is not always ours to make longer.
 MIN_PASSWORD_CHARACTERS = 12
