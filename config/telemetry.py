@@ -1,4 +1,4 @@
-"""Every request gets an id and is counted by its route, never by its raw path (CONTRACT §4)."""
+"""Every request gets an id, keeps its trace, and is counted by its route (CONTRACT §4)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from django_prometheus import exports
 from prometheus_client import Counter, Histogram
+
+from engine import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +42,7 @@ ERRORS = Counter("api_errors_total", "Requests answered with 4xx or 5xx", ["rout
 
 
 class RequestTelemetry:
-    """Outermost middleware: request id in log, answer and problem details; counters by route."""
+    """Outermost middleware: request id and trace into the log; counters by route, not by path."""
 
     sync_capable = True
     async_capable = True
@@ -69,7 +71,11 @@ class RequestTelemetry:
         given = request.headers.get(HEADER, "")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined] # read by views and problems
+        traceparent = trace_context.parse(request.headers.get(trace_context.HEADER, ""))
+        request.traceparent = traceparent  # type: ignore[attr-defined] # read by views
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        if traceparent:
+            structlog.contextvars.bind_contextvars(trace_id=trace_context.trace_id(traceparent))
         return time.perf_counter()
 
     def _end(
@@ -83,7 +89,7 @@ class RequestTelemetry:
         if status >= CLIENT_ERROR:
             ERRORS.labels(route, "5xx" if status >= SERVER_ERROR else "4xx").inc()
         response[HEADER] = request.request_id  # type: ignore[attr-defined]
-        structlog.contextvars.unbind_contextvars("request_id")
+        structlog.contextvars.unbind_contextvars("request_id", "trace_id")
         return response
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from django.db import transaction
@@ -129,7 +129,7 @@ class Batch:
         for one in finished:
             if one.step.id not in done:
                 # Not the step that runs now, whose name the log's context may hold.
-                log.warning("late_write_refused", **_named(one.step))
+                log.warning("late_write_refused", **one.step.logged)
             elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
                 self._inputs.results[one.step.run_id, one.step.key] = one.value
 
@@ -262,19 +262,8 @@ def _fail(one: Finished, error: Exception, *, last: bool) -> None:
     graph = definitions.graph(step.version_id)
     retry = registry.limits(kind=step.kind, step=graph.by_key[step.key].step).retry
     ran = time.monotonic() - one.began
-    with structlog.contextvars.bound_contextvars(**_named(step)):
+    with structlog.contextvars.bound_contextvars(**step.logged):
         outcomes.fail(step, graph, retry, error, ran_seconds=ran, last=last)
-
-
-def _named(step: Claimed) -> dict[str, Any]:
-    """Return what the log says of a step, whichever one runs just now."""
-    return {
-        "run_id": str(step.run_id),
-        "step": step.key,
-        "step_run_id": step.id,
-        "attempt": step.attempt,
-        "correlation_id": step.correlation_id,
-    }
 
 
 def _is_long(step: Claimed) -> bool:

@@ -57,18 +57,14 @@ class RunningContext:
         self.map_index = None if step.map_index == UNMAPPED else step.map_index
         self.attempt = step.attempt
         self.effect_key = f"{step.run_id}:{step.key}:{step.map_index}"
+        self.traceparent = step.traceparent
         self.artifacts = StepArtifacts()
         self._effects = effects.StepEffects(step=step, prefix=self.effect_key)
 
     @cached_property
     def log(self) -> Any:
         """Return a logger that names the step; made when it is asked for."""
-        return structlog.get_logger("step").bind(
-            run_id=str(self._claimed.run_id),
-            step=self._claimed.key,
-            step_run_id=self._claimed.id,
-            correlation_id=self._claimed.correlation_id,
-        )
+        return structlog.get_logger("step").bind(**self._claimed.logged)
 
     def checkpoint(self) -> None:
         """Raise CancelledError when the run was cancelled, ClaimLostError when fenced."""

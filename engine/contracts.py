@@ -48,6 +48,8 @@ class StepContext(Protocol):
     attempt: int
     #: `run:step:index`, the same on every attempt: hand it to other systems as idempotency key.
     effect_key: str
+    #: The trace of who asked for the run, for calls to others (W3C Trace Context); "" for none.
+    traceparent: str
     log: Any
     artifacts: ArtifactStore
 

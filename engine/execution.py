@@ -70,13 +70,7 @@ def run(held: Sequence[Claimed], *, queue: str = "") -> None:
         return
     batch = Batch(held, queue=queue)
     while (step := batch.next()) is not None:
-        with structlog.contextvars.bound_contextvars(
-            run_id=str(step.run_id),
-            step=step.key,
-            step_run_id=step.id,
-            attempt=step.attempt,
-            correlation_id=step.correlation_id,
-        ):
+        with structlog.contextvars.bound_contextvars(**step.logged):
             _Attempt(step, batch).run()
 
 

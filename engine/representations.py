@@ -43,6 +43,7 @@ class RunSummary(Disclosed):
     created_by: str
     dedupe_key: str | None
     correlation_id: str
+    traceparent: str = Field(description="W3C Trace Context of who asked for it; empty for none")
     priority: int
     tags: list[str]
     error: Failure | None
@@ -66,6 +67,7 @@ class RunSummary(Disclosed):
             created_by=run.created_by,
             dedupe_key=run.dedupe_key,
             correlation_id=run.correlation_id,
+            traceparent=run.traceparent,
             priority=run.priority,
             tags=run.tags,
             error=Failure.of(run),

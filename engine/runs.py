@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from pydantic import ValidationError
 
-from engine import definitions, lanes, publishing, registry, sql
+from engine import definitions, lanes, publishing, registry, sql, trace_context
 from engine.audit import trail
 from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
@@ -67,6 +67,7 @@ def submit(
     created_by: str = "",
     dedupe_key: str | None = None,
     correlation_id: str = "",
+    traceparent: str = "",
     priority: int = 0,
     tags: Sequence[str] = (),
     deadline_at: datetime | None = None,
@@ -74,8 +75,9 @@ def submit(
     """Accept a run: the row, its whole static plan and the event, durable when this returns.
 
     Inside a transaction of the caller's: durable, and told to workers, when that commits. The same
-    `dedupe_key` for the same automation returns the run that exists. Raises UnknownAutomationError,
-    or InputInvalidError naming each field at fault; nothing is stored then.
+    `dedupe_key` for the same automation returns the run that exists. A `traceparent` that is none
+    is ignored, as its standard asks. Raises UnknownAutomationError, or InputInvalidError naming
+    each field at fault; nothing is stored then.
     """
     declared = registry.automation(automation)
     plain = validated_input(declared=declared, given=input)
@@ -94,6 +96,7 @@ def submit(
         "input": sql.jsonb(plain),
         "dedupe_key": dedupe_key or None,
         "correlation_id": correlation_id,
+        "traceparent": trace_context.parse(traceparent),
         "priority": priority,
         "tags": sql.jsonb(list(tags)),
         "trigger": trigger,

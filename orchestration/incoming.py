@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from engine import trace_context
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,6 +49,7 @@ class RunRequest:
     input: dict[str, Any]
     dedupe_key: str
     correlation_id: str
+    traceparent: str
 
 
 def parse(*, entry_id: str, fields: Mapping[bytes, bytes]) -> RunRequest | None:
@@ -81,6 +84,7 @@ def parse(*, entry_id: str, fields: Mapping[bytes, bytes]) -> RunRequest | None:
             MAX_CORRELATION_ID_CHARACTERS,
             what="correlation_id",
         ),
+        traceparent=trace_context.parse(_text(words.get("traceparent", b""), what="traceparent")),
     )
 
 

@@ -73,7 +73,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Departments own automations; a run is one durable execution of one of them.\n\n"
         "Every call carries `Authorization: Bearer <token>`: mint one with "
         '`manage.py mint_jwt --scopes "runs.read,runs.write"` or `POST /auth/token`. '
-        "Errors are problem details (RFC 9457) with a stable `code`."
+        "Errors are problem details (RFC 9457) with a stable `code`.\n\n"
+        "`X-Request-ID`, if sent, comes back and becomes the `correlation_id` of the run that the "
+        "call starts; `traceparent` (W3C Trace Context) is kept as the run's. Events, log lines, "
+        "steps and outgoing webhooks carry both."
     ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",

@@ -175,6 +175,7 @@ class HookView(APIView):
                 document=document,
                 message_id=message_id,
                 correlation_id=requests.request_id(request),
+                traceparent=requests.traceparent(request),
             )
         except InputInvalidError as exc:
             raise _refusal(exc, prefix="/") from exc

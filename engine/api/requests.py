@@ -101,6 +101,11 @@ def request_id(request: Request) -> str:
     return str(getattr(request._request, "request_id", ""))  # noqa: SLF001 - Django's own request
 
 
+def traceparent(request: Request) -> str:
+    """Return the W3C trace context the telemetry middleware found sound; "" for none."""
+    return str(getattr(request._request, "traceparent", ""))  # noqa: SLF001 - Django's own request
+
+
 def uuid(text: str, *, what: str) -> UUID:
     """Return the id out of a path; what is no id names nothing that exists."""
     try:

@@ -187,6 +187,7 @@ class RunsView(APIView):
                 created_by=subject,
                 dedupe_key=wanted.dedupe_key,
                 correlation_id=wanted.correlation_id or requests.request_id(request),
+                traceparent=requests.traceparent(request),
                 priority=wanted.priority,
                 tags=wanted.tags,
                 deadline_at=wanted.deadline_at,

@@ -71,6 +71,9 @@ class Run(models.Model):
     error_message = models.TextField(blank=True, default="")
     dedupe_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - unique when set
     correlation_id = models.CharField(max_length=100, blank=True, default="")
+    traceparent = models.CharField(
+        max_length=55, blank=True, default="", db_default="", help_text="W3C Trace Context"
+    )
     priority = models.SmallIntegerField(default=0, help_text="Higher goes first")
     tags = models.JSONField(default=list)
     trigger = models.CharField(

@@ -25,7 +25,8 @@ WINDOW_IDS = 20_000
 ENDINGS = frozenset(f"run.{state}" for state in RUN_TERMINAL)
 
 _COLUMNS = """e.id, e.run_id, e.kind, e.step_run_id, s.key, s.map_index, e.attempt, e.actor,
-    e.data, e.at, {r}.automation, {r}.department, {r}.correlation_id"""
+    e.data, e.at, {r}.automation, {r}.department, {r}.correlation_id,
+    {r}.traceparent"""
 # One look for each run: by a plan over all of them PostgreSQL may go along the ids instead.
 OF_RUNS = sql.compact(f"""
 SELECT {_COLUMNS.format(r="r")}
@@ -66,6 +67,7 @@ class StreamEvent(EventEntry):
     automation: str
     department: str
     correlation_id: str
+    traceparent: str
     step: str | None = Field(description="Which step of the graph; null for what concerns the run")
     map_index: int | None
 
@@ -145,6 +147,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         automation,
         department,
         correlation_id,
+        traceparent,
     ) = row
     told = StreamEvent(
         id=event_id,
@@ -158,6 +161,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         automation=automation,
         department=department,
         correlation_id=correlation_id,
+        traceparent=traceparent,
         step=step,
         map_index=None if map_index == UNMAPPED else map_index,
     )

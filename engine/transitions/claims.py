@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine import sql
+from engine import sql, trace_context
+from engine.transitions import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +51,10 @@ begun AS (
         started_at = clock_timestamp()
     FROM {runs} c
     WHERE r.id = c.run_id AND r.started_at IS NULL
-    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
+    RETURNING {of_run}),
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
-    SELECT 'automation.events', 'run.started', id, jsonb_build_object('automation', automation,
-        'department', department, 'correlation_id', correlation_id, 'status', state),
+    SELECT 'automation.events', 'run.started', id, jsonb_build_object({words}),
         clock_timestamp()
     FROM begun),
 noted AS (
@@ -68,8 +68,10 @@ _CLAIMABLE = """s.claim IS NULL AND NOT s.cancel_requested
       AND r.state IN ('pending', 'running', 'blocked') AND NOT l.paused"""
 _OF_STEP = """s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
         s.crashes"""
-_OF_RUN = "version_id, {r}.correlation_id, {r}.department, {r}.automation"
+_OF_RUN = "version_id, {r}.correlation_id, {r}.traceparent, {r}.department, {r}.automation"
 CLAIM_ONE = sql.compact(_CLAIM).format(
+    of_run=told.OF_RUN,
+    words=sql.compact(told.words("begun")),
     claimed=sql.compact(f"""
     claimed AS (
         UPDATE engine_steprun s
@@ -87,6 +89,8 @@ CLAIM_ONE = sql.compact(_CLAIM).format(
 )
 # The input of a run comes with one of its steps: with each of 32 it would cost more than they do.
 CLAIM_SEVERAL = sql.compact(_CLAIM).format(
+    of_run=told.OF_RUN,
+    words=sql.compact(told.words("begun")),
     claimed=sql.compact(f"""
     mine AS (
         SELECT s.id, r.{_OF_RUN.format(r="r")}
@@ -117,7 +121,8 @@ ORDER BY id DESC FOR NO KEY UPDATE
 # The answer to a claim, or to a completion that claimed successors, was lost on the way.
 OPEN = """
 SELECT s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
-    s.crashes, r.version_id, r.input, r.correlation_id, r.department, r.automation, s.state
+    s.crashes, r.version_id, r.input, r.correlation_id, r.traceparent, r.department, r.automation,
+    s.state
 FROM engine_run r JOIN engine_steprun s ON s.run_id = r.id
 WHERE r.id IN (SELECT m.run_id
         FROM engine_lease l JOIN engine_steprun m ON m.id = ANY(l.step_run_ids)
@@ -213,10 +218,25 @@ class Claimed:
     #: The run's input, as JSON.
     input: str
     correlation_id: str
+    traceparent: str
     department: str
     automation: str
     #: Whether it is shown as running since it was claimed; else it is queued, held beside others.
     begun: bool
+
+    @property
+    def logged(self) -> dict[str, Any]:
+        """Return what every line of the log says of it."""
+        words = {
+            "run_id": str(self.run_id),
+            "step": self.key,
+            "step_run_id": self.id,
+            "attempt": self.attempt,
+            "correlation_id": self.correlation_id,
+        }
+        if self.traceparent:
+            words["trace_id"] = trace_context.trace_id(self.traceparent)
+        return words
 
 
 def claim(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import sql
 from engine.publishing import ReadyStep
+from engine.transitions import told
 from engine.transitions.claims import LANE_IS_FREE, Claimed
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ closing AS (
 _ONE_SINK = """,
 closing AS (SELECT run_id AS id, -1 AS change FROM done)
 """
-_RUNS = """,
+_RUNS = f""",
 ended AS (
     UPDATE engine_run r
     SET pending = r.pending + c.change,
@@ -119,11 +120,10 @@ ended AS (
         finished_at = CASE WHEN r.pending + c.change = 0 AND r.state IN ('running', 'paused')
             THEN clock_timestamp() END
     FROM closing c WHERE r.id = c.id
-    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
+    RETURNING {told.OF_RUN}),
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
-    SELECT 'automation.events', 'run.completed', id, jsonb_build_object('automation', automation,
-        'department', department, 'correlation_id', correlation_id, 'status', state),
+    SELECT 'automation.events', 'run.completed', id, jsonb_build_object({told.words("ended")}),
         clock_timestamp()
     FROM ended WHERE state = 'succeeded')
 """
@@ -458,6 +458,7 @@ def _successor(row: Any, parent: Claimed) -> Claimed:
         version_id=parent.version_id,
         input=parent.input,
         correlation_id=parent.correlation_id,
+        traceparent=parent.traceparent,
         department=parent.department,
         automation=parent.automation,
         begun=row.what == "running",

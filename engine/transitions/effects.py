@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import sql
 from engine.errors import CancelledError, ClaimLostError
+from engine.transitions import told
 
 if TYPE_CHECKING:
     from engine.transitions.claims import Claimed
@@ -44,7 +45,7 @@ SELECT h.cancel_requested, b.* FROM held h LEFT JOIN begun b ON true
 """
 
 # Doubt is noted also of a step that is to be cancelled; only that one does not wait.
-ASK = """
+ASK = f"""
 WITH held AS (
     SELECT id, cancel_requested FROM engine_steprun
     WHERE id = %(id)s AND claim = %(claim)s AND state = 'running' FOR NO KEY UPDATE),
@@ -64,8 +65,7 @@ released AS (DELETE FROM engine_lease l USING waiting WHERE l.claim = %(claim)s)
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
     SELECT 'automation.events', 'run.status.updated', r.id, jsonb_build_object(
-        'automation', r.automation, 'department', r.department,
-        'correlation_id', r.correlation_id, 'status', r.state, 'awaiting', w.key,
+        {told.words("r")}, 'awaiting', w.key,
         'reason', %(reason)s::text, 'effect_id', d.id), clock_timestamp()
     FROM waiting w JOIN engine_run r ON r.id = w.run_id CROSS JOIN doubted d),
 noted AS (
@@ -103,7 +103,7 @@ SET state = %(state)s::text, receipt = %(receipt)s, error_code = %(code)s, resol
 WHERE id = %(effect)s AND attempt = %(attempt)s AND state <> 'confirmed'
 RETURNING receipt
 """
-RESOLVE = """
+RESOLVE = f"""
 WITH resolved AS (
     UPDATE engine_effect
     SET state = %(state)s, receipt = %(receipt)s, error_code = '', resolved_by = %(actor)s,
@@ -113,8 +113,7 @@ WITH resolved AS (
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
     SELECT 'automation.events', 'run.status.updated', r.id, jsonb_build_object(
-        'automation', r.automation, 'department', r.department,
-        'correlation_id', r.correlation_id, 'status', r.state), clock_timestamp()
+        {told.words("r")}), clock_timestamp()
     FROM resolved e JOIN engine_run r ON r.id = e.run_id)
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, step_run_id, %(kind)s, attempt, %(actor)s,

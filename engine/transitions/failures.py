@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine import sql
+from engine.transitions import told
 from engine.transitions.effects import DOUBT
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ stopped AS (
         error_code = %(code)s,
         error_message = left('Step ' || dead.key || ': ' || %(message)s::text, 2000)
     FROM dead WHERE r.id = dead.run_id AND r.state IN ('pending', 'running', 'blocked', 'paused')
-    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
+    RETURNING {told.OF_RUN}),
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
     SELECT 'automation.dlq', 'dead_letter.created', run_id, jsonb_build_object(
@@ -68,9 +69,8 @@ told AS (
         'map_index', map_index, 'error_code', error_code, 'error_message', error_message),
         clock_timestamp() FROM letter
     UNION ALL
-    SELECT 'automation.events', 'run.status.updated', id, jsonb_build_object('status', state,
-        'automation', automation, 'department', department, 'correlation_id', correlation_id),
-        clock_timestamp() FROM stopped)
+    SELECT 'automation.events', 'run.status.updated', id,
+        jsonb_build_object({told.words("stopped")}), clock_timestamp() FROM stopped)
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 SELECT run_id, id, 'step.dead', attempt, worker, jsonb_build_object(
     'error_code', %(code)s::text, 'error_message', %(message)s::text), clock_timestamp() FROM dead

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import sql
 from engine.publishing import ReadyStep
+from engine.transitions import told
 from engine.transitions.claims import LANE_IS_FREE
 from engine.transitions.effects import DOUBT
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 SUBMIT = f"""
 WITH run AS (
     INSERT INTO engine_run (id, automation, department, version_id, state, ending, pending,
-        generation, input, error_code, error_message, dedupe_key, correlation_id, priority, tags,
-        trigger, created_by, deadline_at, created_at)
+        generation, input, error_code, error_message, dedupe_key, correlation_id, traceparent,
+        priority, tags, trigger, created_by, deadline_at, created_at)
     SELECT %(id)s, v.automation, %(department)s, v.id, 'pending', '', %(sinks)s,
-        1, %(input)s, '', '', %(dedupe_key)s, %(correlation_id)s, %(priority)s, %(tags)s,
-        %(trigger)s, %(created_by)s, %(deadline_at)s::timestamptz, clock_timestamp()
+        1, %(input)s, '', '', %(dedupe_key)s, %(correlation_id)s, %(traceparent)s, %(priority)s,
+        %(tags)s, %(trigger)s, %(created_by)s, %(deadline_at)s::timestamptz, clock_timestamp()
     FROM engine_automationversion v
     WHERE v.id = %(version)s AND v.automation = %(automation)s AND v.checksum = %(checksum)s
     ON CONFLICT (automation, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
@@ -99,30 +100,28 @@ SELECT run_id, id, 'step.cancelled', attempt, '', jsonb_build_object('reason', e
     clock_timestamp()
 FROM swept WHERE state = 'cancelled'
 """
-END = """
+END = f"""
 WITH ended AS (
     UPDATE engine_run r SET state = r.ending, finished_at = clock_timestamp()
     WHERE r.id = %(run)s AND r.state = 'cancelling' AND NOT EXISTS (
         SELECT 1 FROM engine_steprun s WHERE s.run_id = r.id
           AND s.state NOT IN ('succeeded', 'failed', 'dead', 'cancelled', 'skipped'))
-    RETURNING r.id, r.state, r.automation, r.department, r.correlation_id),
+    RETURNING {told.OF_RUN}),
 told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
     SELECT 'automation.events',
         CASE WHEN state = 'cancelled' THEN 'run.cancelled' ELSE 'run.failed' END, id,
-        jsonb_build_object('automation', automation, 'department', department,
-            'correlation_id', correlation_id, 'status', state), clock_timestamp()
+        jsonb_build_object({told.words("ended")}), clock_timestamp()
     FROM ended)
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
-SELECT id, NULL, 'run.' || state, NULL, '', '{}'::jsonb, clock_timestamp() FROM ended
+SELECT id, NULL, 'run.' || state, NULL, '', '{{}}'::jsonb, clock_timestamp() FROM ended
 """
-NOTE = """
+NOTE = f"""
 WITH told AS (
     INSERT INTO engine_outboxevent (stream, event_type, run_id, data, at)
-    SELECT 'automation.events', 'run.status.updated', id, jsonb_build_object(
-        'automation', automation, 'department', department, 'correlation_id', correlation_id,
-        'status', state), clock_timestamp()
-    FROM engine_run WHERE id = %(run)s)
+    SELECT 'automation.events', 'run.status.updated', id,
+        jsonb_build_object({told.words("r")}), clock_timestamp()
+    FROM engine_run r WHERE id = %(run)s)
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
 VALUES (%(run)s, NULL, %(kind)s, NULL, %(actor)s, %(data)s, clock_timestamp())
 """

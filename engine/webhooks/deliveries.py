@@ -18,7 +18,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from engine import sql
+from engine import sql, trace_context
 from engine.access import sealing
 from engine.audit import trail
 from engine.errors import NotFoundError, StateConflictError
@@ -56,7 +56,8 @@ SELECT w.id, 'msg_' || replace(gen_random_uuid()::text, '-', ''), 'outbox-' || e
             'event_id', 'outbox-' || e.id, 'run_id', e.run_id,
             'url', %(base)s::text || '/runs/' || e.run_id,
             'automation', e.data->'automation', 'department', e.data->'department',
-            'correlation_id', e.data->'correlation_id', 'status', e.data->'status',
+            'correlation_id', e.data->'correlation_id',
+            'traceparent', NULLIF(e.data->'traceparent', '""'), 'status', e.data->'status',
             'awaiting', e.data->'awaiting', 'reason', e.data->'reason',
             'step', e.data->'step', 'approval_id', e.data->'approval_id'))),
     'pending', 0, 0, clock_timestamp(), '', '', clock_timestamp()
@@ -164,6 +165,9 @@ def letter(claimed: Claimed, *, at: datetime | None = None) -> Letter:
     headers = signing.headers(
         message_id=claimed.message_id, body=body, at=at or datetime.now(UTC), secrets=keys
     )
+    # The receiver may go on with the trace of who asked for the run.
+    if traceparent := claimed.payload["data"].get("traceparent"):
+        headers.append((trace_context.HEADER, traceparent))
     return Letter(url=claimed.url, body=body.encode(), headers=headers)
 
 

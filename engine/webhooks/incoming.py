@@ -163,7 +163,12 @@ def verify(hook: IncomingHook, *, body: bytes, headers: Mapping[str, str]) -> st
 
 
 def start(
-    hook: IncomingHook, *, document: Any, message_id: str, correlation_id: str = ""
+    hook: IncomingHook,
+    *,
+    document: Any,
+    message_id: str,
+    correlation_id: str = "",
+    traceparent: str = "",
 ) -> Submitted:
     """Start the hook's automation with what was sent, durable when this returns.
 
@@ -185,6 +190,7 @@ def start(
             created_by=f"hook:{hook.pk}",
             dedupe_key=f"hook:{hook.pk}:{message_id}" if message_id else None,
             correlation_id=(message_id or correlation_id)[: runs.MAX_CORRELATION_CHARACTERS],
+            traceparent=traceparent,
         )
     except InputInvalidError as exc:
         if not hook.input_field:

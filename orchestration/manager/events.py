@@ -179,6 +179,7 @@ def _submit(request: incoming.RunRequest) -> None:
         created_by=streams.EVENTS,
         dedupe_key=request.dedupe_key,
         correlation_id=request.correlation_id,
+        traceparent=request.traceparent,
     )
     log.info("run_requested", run_id=str(submitted.run_id), created=submitted.created)
 

@@ -69,7 +69,7 @@ def send(events: Sequence[OutboxEvent]) -> None:
 def flat(event: OutboxEvent) -> dict[str, str]:
     """Return an event as the flat strings a stream carries (CONTRACT §1)."""
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
-    return {
+    fields = {
         "event_id": f"outbox-{event.pk}",
         "event_type": event.event_type,
         "run_id": str(event.run_id or ""),
@@ -79,3 +79,6 @@ def flat(event: OutboxEvent) -> dict[str, str]:
         "occurred_at": event.at.isoformat(),
         "data": json.dumps(event.data),
     }
+    if data.get("traceparent"):
+        fields["traceparent"] = str(data["traceparent"])
+    return fields

@@ -73,6 +73,23 @@ def test_run__that_ends_is_told_with_metadata_and_a_link(cancelled, told, receiv
     assert row.finished_at
 
 
+def test_trace__goes_on_to_the_receiver(told, receiver, outbox, loop):
+    sound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for traceparent in (sound, ""):
+        started = runs.submit(
+            automation="lab.squares", input={}, trigger="api", traceparent=traceparent
+        )
+        runs.cancel(run_id=started.run_id, actor="test")
+    outbox()
+    settle(loop)
+    ended = [call for call in receiver.calls if call.verified(told[1])["type"] == "run.cancelled"]
+    seen = {
+        (call.headers.get("traceparent"), call.verified(told[1])["data"].get("traceparent"))
+        for call in ended
+    }
+    assert seen == {(sound, sound), (None, None)}
+
+
 def test_link__begins_with_the_public_address(told, submitted, outbox, settings):
     settings.PUBLIC_URL = "https://engine.example/"
     runs.cancel(run_id=submitted, actor="test")

@@ -18,12 +18,18 @@ def parsed(**fields: bytes):
 
 
 def test_parse__the_shortest_request():
-    assert parsed() == incoming.RunRequest("lab.squares", {}, "stream:5-1", "")
+    assert parsed() == incoming.RunRequest("lab.squares", {}, "stream:5-1", "", "")
 
 
 def test_parse__data_correlation_and_the_producers_id():
     found = parsed(data=b'{"count": 3}', correlation_id=b"abc", event_id=b"order-7")
-    assert found == incoming.RunRequest("lab.squares", {"count": 3}, "event:order-7", "abc")
+    assert found == incoming.RunRequest("lab.squares", {"count": 3}, "event:order-7", "abc", "")
+
+
+def test_parse__the_producers_trace():
+    sound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert parsed(traceparent=sound.encode()).traceparent == sound
+    assert parsed(traceparent=b"rubbish").traceparent == ""
 
 
 def test_parse__intent_of_old_producers():
