@@ -30,7 +30,7 @@ class Command(OperatorCommand):
 
     def grant_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("user", metavar="USER")
-        parser.add_argument("role", choices=ROLES, metavar=f"ROLE ({', '.join(ROLES)})")
+        parser.add_argument("role", choices=ROLES, metavar="ROLE", help=", ".join(ROLES))
         parser.add_argument("--department", default="", help="its slug; without it, all of them")
 
     def revoke_arguments(self, parser: argparse.ArgumentParser) -> None:
