@@ -23,7 +23,7 @@ from engine.api.filters import (  # noqa: TC001 - pydantic resolves annotations 
     OpenLettersFilter,
 )
 from engine.api.problems import Problem
-from engine.api.requests import Strict, Whole
+from engine.api.requests import WHOLE, Strict
 from engine.representations import DeadLetterEntry, RunSummary
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 50
 DEFAULT_LIMIT = 200
 
-Limit = Annotated[Whole, Field(ge=1, le=bulk.MOST_AT_ONCE)]
+Limit = Annotated[int, Field(strict=True, ge=1, le=bulk.MOST_AT_ONCE), WHOLE]
 
 
 class _BulkRequest(Strict):

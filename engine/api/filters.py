@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, Literal, Self
 from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from engine import run_selectors
 from engine.api.requests import Moment, Strict, Word
@@ -55,6 +55,14 @@ class _Named(Strict):
     """A filter that must not be empty: what acts on many says on which."""
 
     model_config = ConfigDict(json_schema_extra=_named_only)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        """Refuse null: read as "any", it would act on far more than who sent it had in mind."""
+        if value is None:
+            raise ValueError("null names nothing: leave it out, or give a value")
+        return value
 
     @model_validator(mode="after")
     def _something(self) -> Self:

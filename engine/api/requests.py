@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -29,11 +31,27 @@ BIGINT_MAX = 2**63 - 1
 
 #: A short text PostgreSQL can hold.
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-#: A moment that every clock can show.
-Moment = Annotated[
-    AwareDatetime,
-    Field(ge=datetime(1970, 1, 2, tzinfo=UTC), le=datetime(9998, 1, 1, tzinfo=UTC)),
-]
+#: What every clock can show, in whatever zone. Nothing here lies outside.
+_DATED = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+
+
+def _shown_by_clocks(moment: datetime) -> datetime:
+    """Return the nearest moment that every clock can show: on the same side of all there is."""
+    return min(max(moment, EARLIEST), LATEST)
+
+
+def _written_out(value: Any) -> Any:
+    """Refuse seconds since 1970, which a date of eight digits would be taken for."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _DATED.match(value)):
+        raise ValueError("must be written as 2026-11-30T08:00:00Z, with its offset from UTC")
+    return value
+
+
+#: A point in time, with its offset from UTC.
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+#: The same, moved to where every clock can show it.
+Moment = Annotated[Instant, AfterValidator(_shown_by_clocks)]
 
 
 def _whole(number: Any) -> Any:
@@ -41,8 +59,9 @@ def _whole(number: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-#: A whole number; neither a text nor a truth value.
-Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+#: Last in the type of a whole number, behind its bounds: pydantic describes bounds that stand
+#: behind a validator in words that are none of JSON Schema's.
+WHOLE = BeforeValidator(_whole)
 #: The id of a row.
 RowId = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 
@@ -186,4 +205,5 @@ def _invalid(
             reason = "contains a NUL character, which cannot be stored"
         errors.append((f"{prefix}{place}", reason))
     where, reason = errors[0]
-    return RequestInvalid(f"{kind} {where or 'body'}: {reason}", errors)
+    whole = "The body" if prefix else "The query"
+    return RequestInvalid(f"{f'{kind} {where}' if where else whole}: {reason}", errors)

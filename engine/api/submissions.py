@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from django.utils import timezone
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from engine import registry, runs
 from engine.access import scopes
 from engine.api import permissions, principal
 from engine.api.problems import RequestInvalid
-from engine.api.requests import Moment, Strict, Whole, Word
+from engine.api.requests import WHOLE, Instant, Moment, Strict, Word
 from engine.errors import UnknownAutomationError
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def _ahead(moment: datetime) -> datetime:
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 
 
-Deadline = Annotated[AwareDatetime, AfterValidator(_ahead)]
-Priority = Annotated[Whole, Field(ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1])]
+Deadline = Annotated[Instant, AfterValidator(_ahead)]
+Priority = Annotated[int, Field(strict=True, ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1]), WHOLE]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
 

@@ -58,3 +58,24 @@ def test_description__of_each_call_has_every_refusal_as_a_problem_with_an_exampl
                 assert example["value"]["status"] == int(status), where
                 assert response["description"], (where, status)
         assert operation["summary"], where
+
+
+#: pydantic's own words for bounds, which no reader of JSON Schema knows.
+FOREIGN = {"ge", "gt", "le", "lt", "multiple_of", "strict"}
+
+
+def test_description__bounds_numbers_in_words_of_json_schema(described):
+    open_values, found = [("", described)], []
+    while open_values:
+        place, value = open_values.pop()
+        if isinstance(value, dict):
+            found += [f"{place}/{key}" for key in FOREIGN & value.keys()]
+            open_values += [(f"{place}/{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            open_values += [(f"{place}/{n}", inner) for n, inner in enumerate(value)]
+    assert not found
+    schemas = described["components"]["schemas"]
+    limit = schemas["BulkDeadLetters"]["properties"]["limit"]
+    assert (limit["minimum"], limit["maximum"]) == (1, 1000)
+    priority = schemas["RunRequest"]["properties"]["priority"]
+    assert (priority["minimum"], priority["maximum"]) == (-100, 100)

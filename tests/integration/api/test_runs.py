@@ -295,7 +295,9 @@ def test_list__counts_as_far_as_that_is_cheap(api, line, monkeypatch):
         f"before={UUID(int=1)}&after={UUID(int=2)}",
         "created_after=yesterday",
         "created_after=2026-11-24T10:00:00",
-        "created_before=0001-01-01T00:00:00Z",
+        "created_after=1764000000",
+        "created_before=20261124",
+        "created_before=0000-01-01T00:00:00Z",
         "correlation_id=%00",
         "correlation_id=",
         "error_code=",
@@ -312,6 +314,21 @@ def test_list__refuses_a_bad_query(api, line, query):
     response = api.get(f"/runs?{query}")
     assert response.status_code == 400
     assert response.json()["errors"]
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("created_before=0001-01-01T00:00:00Z", 0),
+        ("created_after=0001-01-01T00:00:00%2B14:00", 1),
+        ("created_before=9999-12-31T23:59:59-14:00", 1),
+        ("created_after=9999-12-31T23:59:59Z", 0),
+    ],
+)
+def test_list__takes_any_moment_there_is(api, line, run, query, number):
+    response = api.get(f"/runs?{query}")
+    assert response.status_code == 200, response.content
+    assert len(response.json()["results"]) == number
 
 
 def test_run__has_one_address(api, line, run):
