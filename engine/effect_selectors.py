@@ -8,6 +8,7 @@ from engine.errors import NotFoundError
 from engine.models import Effect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
 
@@ -16,15 +17,21 @@ def effects(
     limit: int,
     state: str | None = None,
     department: str | None = None,
+    departments: Sequence[str] | None = None,
     run_id: UUID | None = None,
     before: int | None = None,
 ) -> list[Effect]:
-    """Return effects with run and step, newest first; `before` is the last id of a page."""
+    """Return effects with run and step, newest first; `before` is the last id of a page.
+
+    departments: leave out those of all others; None leaves out nothing.
+    """
     found = Effect.objects.select_related("run", "step_run").order_by("-id")
     if state:
         found = found.filter(state=state)
     if department:
         found = found.filter(run__department=department)
+    if departments is not None:
+        found = found.filter(run__department__in=departments)
     if run_id:
         found = found.filter(run_id=run_id)
     if before:

@@ -115,6 +115,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 
 LANGUAGE_CODE = "en-us"
+#: Moments as operators compare them, not "Nov. 30, 2026, 8 a.m.".
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = text("TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True

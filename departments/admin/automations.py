@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class AutomationAdmin(ReadingAdmin):
     """Automations, by name."""
 
+    empty_text = "Files below departments/catalog declare them; manage.py sync_catalog publishes."
     read_scope, department_field = "departments.read", "department_id"
     list_display = ["name", "title", "department", "version", "declared"]
     list_filter = [DepartmentFilter, "declared"]

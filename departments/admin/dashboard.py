@@ -12,7 +12,7 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from departments import selectors as departments
-from engine import dead_letter_selectors, run_selectors
+from engine import dead_letter_selectors, effect_selectors, run_selectors
 from engine.admin import rights
 from engine.admin.reading import badge, lane_badge
 from engine.admin.runs import seconds
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HOURS = 24
 RECENT_RUNS = 8
 RECENT_LETTERS = 5
+RECENT_QUESTIONS = 5
 #: Height of the tallest bar of the day, in percent of the chart.
 FULL = 100
 _BAD = {RunState.FAILED, RunState.TIMED_OUT}
@@ -105,6 +106,9 @@ def context(request: HttpRequest, given: dict[str, Any]) -> dict[str, Any]:
                 limit=RECENT_LETTERS, state="open", departments=letters.only
             )
         ],
+        "questions": effect_selectors.effects(
+            limit=RECENT_QUESTIONS, state="unknown", departments=letters.only
+        ),
         "hidden": HIDDEN,
     }
 

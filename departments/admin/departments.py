@@ -34,6 +34,7 @@ _DOORS: dict[str, tuple[Callable[..., object], str]] = {
 class DepartmentAdmin(ReadingAdmin):
     """Departments, by slug."""
 
+    empty_text = "Files below departments/catalog declare them; manage.py sync_catalog publishes."
     read_scope, write_scope, department_field = "departments.read", "departments.write", "slug"
     list_display = ["title", "slug", "lane", "open_work", "letters", "declared"]
     ordering = ["slug"]

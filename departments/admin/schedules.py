@@ -105,6 +105,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg] # not subscriptab
 class ScheduleAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold ships no types
     """Schedules, by name."""
 
+    empty_text = "A schedule starts an automation by itself, at the times of a cron expression."
     read_scope, write_scope = "schedules.read", "schedules.write"
     department_field = "automation__department_id"
     form = ScheduleForm

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class ArtifactAdmin(ReadingAdmin):
     """Files, newest first; an upload of no run is for those who may see files everywhere."""
 
+    empty_text = "What runs read and make, and what was uploaded for them, is here."
     read_scope, department_field = "artifacts.read", "run__department"
     list_display = ["name", "media_type", "shown_size", "created", "of_run", "download"]
     search_fields = ["=sha256"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class AuditAdmin(ReadingAdmin):
     """Records, newest first."""
 
+    empty_text = "Every act of operators, callers and commands is here."
     list_display = ["number", "when", "who", "source", "what", "thing", "address"]
     list_filter = ["source", "outcome"]
     search_fields = ["=actor"]
@@ -74,12 +75,12 @@ class AuditAdmin(ReadingAdmin):
         return f"{row.object_kind.replace('_', ' ')} {row.object_id}".strip()
 
     @admin.display(description="Before")
-    def was(self, row: AuditRecord) -> SafeString:
+    def was(self, row: AuditRecord) -> SafeString | str:
         """Return how it was."""
         return _json(row.before)
 
     @admin.display(description="After")
-    def became(self, row: AuditRecord) -> SafeString:
+    def became(self, row: AuditRecord) -> SafeString | str:
         """Return how it became."""
         return _json(row.after)
 
@@ -90,6 +91,8 @@ class AuditAdmin(ReadingAdmin):
         return f"in seal {seal.number}, {moment(seal.at)}" if seal else "not yet"
 
 
-def _json(value: Any) -> SafeString:
-    text = "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+def _json(value: Any) -> SafeString | str:
+    if value is None:
+        return "-"
+    text = json.dumps(value, indent=2, ensure_ascii=False)
     return format_html('<pre class="abe-code">{}</pre>', text)

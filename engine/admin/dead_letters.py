@@ -30,6 +30,7 @@ _DONE = {"requeue": "Requeued", "discard": "Discarded"}
 class DeadLetterAdmin(ReadingAdmin):
     """Dead letters, newest first."""
 
+    empty_text = "A step that fails for good is here until somebody requeues or discards it."
     read_scope, write_scope = "dead_letters.read", "dead_letters.write"
     department_field = "department"
     payload_fields = ("error_message",)

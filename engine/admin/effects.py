@@ -29,6 +29,7 @@ _DONE = {"confirm": "Confirmed", "retry": "To be called again"}
 class EffectAdmin(ReadingAdmin):
     """Effects, newest first. Who may resolve dead letters may answer for effects."""
 
+    empty_text = "What steps do outside the database, such as mails, is here."
     read_scope, write_scope = "dead_letters.read", "dead_letters.write"
     department_field = "run__department"
     payload_fields = ("shown_receipt",)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class LockoutAdmin(ReadingAdmin):
     """What failed and is not forgotten, the latest first."""
 
+    empty_text = "Nobody has failed to sign in lately."
     read_scope = write_scope = "admin.people"
     list_display = ["shown_state", "about", "kind", "failures", "failed", "until"]
     list_filter = ["kind"]

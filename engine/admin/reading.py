@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
 from engine.admin import rights
 from engine.disclosure import HIDDEN
@@ -68,7 +69,7 @@ def lane_badge(*, paused: bool) -> SafeString:
 def run_link(run_id: UUID) -> SafeString:
     """Return a link to a run, named by the end of its id: the beginning is the time."""
     address = reverse("admin:engine_run_change", args=[run_id])
-    return format_html('<a class="abe-link" href="{}">…{}</a>', address, str(run_id)[-12:])
+    return format_html('<a class="abe-link abe-id" href="{}">…{}</a>', address, str(run_id)[-12:])
 
 
 def moment(at: datetime | None) -> str:
@@ -100,11 +101,23 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg] # not subscripta
         return min(int(super().num_pages), max(1, COUNTED_ROWS // self.per_page))
 
 
+class RowList(ChangeList):  # type: ignore[misc] # unfold ships no types
+    """A list that says how many of all are shown only where it does not show all."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Know that without a filter all are shown: nothing is counted for it."""
+        super().get_results(request)
+        if not self.query and not self.has_active_filters:
+            self.full_result_count = self.result_count
+
+
 class ReadingAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold ships no types
     """List and show; nothing is added, changed or deleted here."""
 
     #: Fields that are shown to whoever may see payload of the row's department.
     payload_fields: ClassVar[tuple[str, ...]] = ()
+    #: What an empty page says: what would be here, and how it comes to be.
+    empty_text: ClassVar[str] = ""
 
     paginator = EstimatingPaginator
     show_full_result_count = False
@@ -115,6 +128,10 @@ class ReadingAdmin(rights.ByPolicy, ModelAdmin):  # type: ignore[misc] # unfold 
     compressed_fields = True
     list_disable_select_all = True
     search_help_text: ClassVar[str | None] = None
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002
+        """Return the class of the list."""
+        return RowList
 
     @admin.display(description="Payload")
     def payload(self, row: Model) -> str:  # noqa: ARG002 - Django's signature

@@ -90,6 +90,7 @@ def legal_acts(run: Run) -> list[str]:
 class RunAdmin(ReadingAdmin):
     """Runs, newest first."""
 
+    empty_text = "Start one by manage.py runs start NAME --watch, or POST /runs."
     read_scope, write_scope, department_field = "runs.read", "runs.write", "department"
     list_display = ["identity", "automation", "shown_state", "created", "took", "by"]
     list_display_links = ["identity"]

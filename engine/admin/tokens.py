@@ -24,6 +24,7 @@ _TONES = {"active": "succeeded", "revoked": "failed", "expired": "expired"}
 class MachineTokenAdmin(ReadingAdmin):
     """What `mint_jwt` wrote down, newest first; the tokens themselves are kept nowhere."""
 
+    empty_text = "manage.py mint_jwt --scopes SCOPES prints one for a program."
     read_scope = write_scope = "admin.tokens"
     list_display = [
         "shown_state",
@@ -32,7 +33,7 @@ class MachineTokenAdmin(ReadingAdmin):
         "expires",
         "used",
         "created_by",
-        "jti",
+        "identity",
     ]
     search_fields = ["subject", "jti"]
     search_help_text = "Subject or id of the token"
@@ -43,8 +44,8 @@ class MachineTokenAdmin(ReadingAdmin):
         "shown_state",
         "subject",
         "shown_scopes",
-        "jti",
-        "kid",
+        "identity",
+        "signed_with",
         "created_at",
         "created_by",
         "expires_at",
@@ -64,6 +65,16 @@ class MachineTokenAdmin(ReadingAdmin):
     def shown_scopes(self, row: MachineToken) -> str:
         """Return the scopes."""
         return " ".join(row.scopes)
+
+    @admin.display(description="Id")
+    def identity(self, row: MachineToken) -> str:
+        """Return the id by which `revoke_token --jti` names it."""
+        return row.jti
+
+    @admin.display(description="Signed with key")
+    def signed_with(self, row: MachineToken) -> str:
+        """Return the id of the key."""
+        return row.kid
 
     @admin.display(description="Expires")
     def expires(self, row: MachineToken) -> str:

@@ -45,7 +45,18 @@ class WebhookEndpointAdmin(ReadingAdmin):
 
     read_scope, write_scope = READ, WRITE
     department_field = "department"
-    list_display = ["number", "state", "url", "events", "of_department", "failing", "description"]
+    empty_text = (
+        "One tells another system of events: manage.py webhooks add URL, or POST /webhooks."
+    )
+    list_display = [
+        "number",
+        "state",
+        "address",
+        "events",
+        "of_department",
+        "failing",
+        "description",
+    ]
     list_filter = ["enabled", DepartmentFilter]
     ordering = ["-id"]
     sortable_by: list[str] = []
@@ -53,7 +64,7 @@ class WebhookEndpointAdmin(ReadingAdmin):
     fields = [
         "state",
         "disabled_reason",
-        "url",
+        "address",
         "description",
         "events",
         "of_department",
@@ -79,15 +90,20 @@ class WebhookEndpointAdmin(ReadingAdmin):
             return badge("paused", text="disabled")
         return badge("failed", text="failing") if row.failures else badge("succeeded", text="on")
 
+    @admin.display(description="Address")
+    def address(self, row: WebhookEndpoint) -> str:
+        """Return where it is told."""
+        return row.url
+
     @admin.display(description="Events")
     def events(self, row: WebhookEndpoint) -> str:
         """Return what it is told of."""
-        return ", ".join(row.event_types) or "every one"
+        return ", ".join(row.event_types) or "all"
 
     @admin.display(description="Department")
     def of_department(self, row: WebhookEndpoint) -> str:
         """Return whose events it is told of."""
-        return row.department or "every one"
+        return row.department or "all"
 
     @admin.display(description="Failing")
     def failing(self, row: WebhookEndpoint) -> str:
@@ -189,6 +205,7 @@ class WebhookDeliveryAdmin(ReadingAdmin):
 
     read_scope, write_scope = READ, WRITE
     department_field = "endpoint__department"
+    empty_text = "What webhooks were told, and what came of it, is here."
     payload_fields = ("excerpt", "body")
     list_display = [
         "number",
@@ -216,7 +233,7 @@ class WebhookDeliveryAdmin(ReadingAdmin):
         "answer",
         "excerpt",
         "attempt",
-        "duration_ms",
+        "took",
         "attempted",
         "next_attempt",
         "finished_at",
@@ -253,6 +270,11 @@ class WebhookDeliveryAdmin(ReadingAdmin):
     def answer(self, row: WebhookDelivery) -> str:
         """Return what came of the latest attempt."""
         return " ".join(filter(None, [str(row.response_code or ""), row.error_code]))
+
+    @admin.display(description="Took")
+    def took(self, row: WebhookDelivery) -> str:
+        """Return how long the latest attempt took."""
+        return "" if row.duration_ms is None else f"{row.duration_ms} ms"
 
     @admin.display(description="Attempted")
     def attempted(self, row: WebhookDelivery) -> str:
@@ -296,6 +318,7 @@ class IncomingHookAdmin(ReadingAdmin):
 
     read_scope, write_scope = READ, WRITE
     department_field = "department"
+    empty_text = "One is an address that starts an automation: manage.py hooks add AUTOMATION."
     list_display = ["number", "state", "automation", "department", "signed", "body", "description"]
     list_filter = ["enabled", DepartmentFilter]
     ordering = ["-id"]

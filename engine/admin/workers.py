@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class WorkerAdmin(ReadingAdmin):
     """Workers: of the whole installation, so for those who see every department."""
 
+    empty_text = "No worker has ever said that it is there. make run starts one."
     read_scope = "departments.read"
     list_display = ["hostname", "online", "served", "concurrency", "pid", "started_at", "seen_at"]
     ordering = ["hostname"]

@@ -22,5 +22,8 @@ class Artifact(models.Model):
     created_by = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name = "file"
+
     def __str__(self) -> str:
         return self.name

@@ -38,5 +38,8 @@ class WorkerPresence(models.Model):
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
 
+    class Meta:
+        verbose_name = "worker"
+
     def __str__(self) -> str:
         return self.hostname

@@ -34,6 +34,9 @@ class WebhookEndpoint(models.Model):
     created_at = models.DateTimeField()
     created_by = models.CharField(max_length=150, blank=True, default="")
 
+    class Meta:
+        verbose_name = "webhook"
+
     def __str__(self) -> str:
         return f"webhook {self.pk}"
 

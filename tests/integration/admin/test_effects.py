@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from engine import runs
+from engine.access import grants
 from engine.models import Effect
 from tests.integration.faces import work
 
@@ -22,6 +25,18 @@ def ask(line, outside, tmp_path):
 @pytest.fixture
 def asking(operator, line, outside, tmp_path):
     return ask(line, outside, tmp_path)
+
+
+@pytest.fixture
+def onlooker_of():
+    def signed_in(department):
+        user = User.objects.create_user(f"onlooker of {department}", "", "pw", is_staff=True)
+        grants.grant(user=user, role="viewer", department=department, by="root")
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return signed_in
 
 
 def address(effect, rest="change/"):
@@ -40,6 +55,18 @@ def test_navigation__leads_to_the_open_questions_and_the_list_shows_them(operato
     assert "TimeoutError" in shown
     others = operator.get("/admin/engine/effect/?state__exact=confirmed").content.decode()
     assert "TimeoutError" not in others
+
+
+def test_overview__asks_whoever_sees_the_department(operator, onlooker_of, asking):
+    for client, sees in (
+        (operator, True),
+        (onlooker_of("lab"), True),
+        (onlooker_of("courier"), False),
+    ):
+        page = client.get("/admin/").content.decode()
+        assert (f'href="{address(asking)}"' in page) is sees
+        assert ("Did it happen?" in page) is sees
+        assert ("All quiet" in page) is not sees
 
 
 def test_run_page__points_to_the_question(operator, asking):

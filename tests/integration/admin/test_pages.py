@@ -4,6 +4,7 @@ import pytest
 from django.contrib import admin
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.html import escape
 
 from engine import artifacts, runs, selectors
 from engine.admin import reading
@@ -47,6 +48,48 @@ def test_list__of_a_huge_table_offers_no_page_that_reads_all_before_it(operator,
     shown = operator.get("/admin/engine/run/").content.decode()
     assert max(int(page) for page in re.findall(r"[?;&]p=(\d+)", shown)) == 4
     assert "1000" in shown.replace(",", ""), "the number of all is still estimated"
+
+
+def lists():
+    """Return (model, address) of each list of ours that nobody adds to by a form."""
+    return [
+        (model, f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
+        for model, page in admin.site._registry.items()
+        if isinstance(page, reading.ReadingAdmin)
+    ]
+
+
+def test_empty_list__says_what_would_be_there_and_offers_nothing_that_does_nothing(operator):
+    looked = 0
+    for model, address in lists():
+        if model.objects.exists():
+            continue
+        looked += 1
+        page = operator.get(address).content.decode()
+        assert f"No {model._meta.verbose_name_plural} yet" in page
+        assert escape(admin.site._registry[model].empty_text) in page
+        assert "." in admin.site._registry[model].empty_text, address
+        assert "Show all" not in page, "all is shown"
+        assert "reset your filters" not in page
+    assert looked > 6
+
+
+def test_list__says_that_nothing_matches_and_how_to_see_all(operator, line):
+    submit()
+    page = operator.get("/admin/engine/run/?state__exact=failed").content.decode()
+    assert "Nothing matches" in page
+    assert "Show all" in page
+    assert "Show all" not in operator.get("/admin/engine/run/").content.decode()
+    page = operator.get("/admin/engine/run/?q=lab.squares").content.decode()
+    assert "1 result (" in page
+
+
+def test_pages__write_moments_to_the_second_and_names_as_they_are(operator, line, letter):
+    page = operator.get(f"/admin/engine/deadletter/{letter.pk}/change/").content.decode()
+    assert f"{letter.created_at:%Y-%m-%d %H:%M:%S}" in page
+    page = operator.get("/admin/departments/automation/lab.squares/change/").content.decode()
+    assert "Lab.squares" not in page
+    assert ">lab.squares</a>" in page
 
 
 def test_every_page__opens_and_offers_no_form(operator, line, letter):
