@@ -14,7 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from engine.access import grants
-from engine.admin import recording, rights
+from engine.admin import malformed, recording, rights
 from engine.admin.acting import actor
 from engine.admin.recording import RecordingAdmin
 from engine.models import RoleGrant
@@ -29,6 +29,7 @@ admin.site.unregister(User)
 # Groups hold Django's permissions, which decide nothing here: roles do.
 admin.site.unregister(Group)
 recording.password_change(admin.site)
+malformed.bound_search(admin.site)
 
 
 def _places() -> list[tuple[str, str]]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin, messages
 
 from engine.access import grants
+from engine.admin import malformed
 from engine.models import Lane
 
 if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
     from engine.access.policy import Policy, Reach
 
@@ -94,6 +95,14 @@ class ByPolicy:
         if not self.department_field:
             return rows.none()
         return rows.filter(**{f"{self.department_field}__in": only})
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list, or act on what was selected of it."""
+        malformed.require_keys(request, self.model._meta.pk)  # type: ignore[attr-defined] # noqa: SLF001 - of ModelAdmin
+        found: HttpResponse = super().changelist_view(request, extra_context)  # type: ignore[misc] # same
+        return found
 
     def actable(self, request: HttpRequest, chosen: QuerySet[Any]) -> list[Any]:
         """Return the keys of the chosen rows that the user may act on; say if some are not."""
