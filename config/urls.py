@@ -6,9 +6,9 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from config import health, telemetry
+from config import description, health, telemetry
 from engine.admin import signing_in
 
 urlpatterns = [
@@ -21,7 +21,7 @@ urlpatterns = [
     path("health", health.overall, name="health"),
     path("health/manager", health.manager, name="health-manager"),
     path("metrics", telemetry.metrics, name="metrics"),
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("openapi.json", description.DescriptionView.as_view(), name="openapi"),
     path(
         "docs",
         SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="config/docs.html"),

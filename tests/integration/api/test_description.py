@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from drf_spectacular.generators import SchemaGenerator
 
+from config import description
 from engine.api.problems import MEDIA_TYPE
 
 COMMITTED = Path(__file__).resolve().parents[3] / "clients" / "openapi.json"
@@ -29,6 +31,24 @@ def test_description__is_the_committed_one(client, described):
     answered = json.loads(client.get("/openapi.json").content)
     assert answered["paths"].keys() == described["paths"].keys(), "run `make openapi`"
     assert answered == described, "run `make openapi`"
+
+
+def test_description__is_made_once_and_the_same_whatever_is_asked(client, monkeypatch):
+    made, original = [], SchemaGenerator.get_schema
+
+    def counted(self, **given):
+        made.append(given)
+        return original(self, **given)
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", counted)
+    description.forget()
+    first = client.get("/openapi.json")
+    for query in ("", "?lang=de", "?lang=%00", "?version=a%0D%0AX-Evil:%20b", "?version=9"):
+        answered = client.get(f"/openapi.json{query}")
+        assert answered.status_code == 200, query
+        assert answered.content == first.content, query
+        assert "X-Evil" not in answered
+    assert len(made) == 1
 
 
 def test_description__names_the_scope_that_each_call_needs(described):
