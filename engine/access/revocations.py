@@ -5,6 +5,7 @@ Each process has what is refused in its snapshot; see `engine.access.snapshot` f
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from django.db.models.functions import Now
 from engine import sql
 from engine.access import versions
 from engine.audit import trail
+from engine.errors import EngineError
 from engine.models import MachineToken, SignIn
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ ON CONFLICT (kind, value) DO UPDATE SET version = excluded.version,
     expires_at = greatest(r.expires_at, excluded.expires_at)"""
 
 
+class UnnamedError(EngineError):
+    """Refuse to revoke a token by itself that has nothing to be told from others by."""
+
+    code = "token_without_id"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked:
     """How many known tokens of machines and sign-ins of users were good until now."""
@@ -43,9 +51,15 @@ class Revoked:
 
 
 def revoke(claims: Claims, *, by: str) -> Revoked:
-    """Revoke the token with these claims; of a user's, access or refresh, the whole sign-in."""
+    """Revoke the token with these claims; of a user's, access or refresh, the whole sign-in.
+
+    Raises UnnamedError for one of another holder of JWT_SECRET that has neither id nor sign-in:
+    refused by "no id", it would take all of its kind with it.
+    """
     if claims.sign_in:
         return revoke_sign_in(claims.sign_in, by=by)
+    if not claims.id:
+        raise UnnamedError("The token has no id (jti) to revoke it by; revoke its subject.")
     return revoke_token(claims.id, by=by, expires_at=datetime.fromtimestamp(claims.expires_at, UTC))
 
 
@@ -78,7 +92,9 @@ def revoke_sign_in(sign_in: str, *, by: str) -> Revoked:
         # Its row refuses refresh tokens for good; its access tokens are gone long before.
         until = datetime.now(UTC) + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)
         _refuse("sign_in", sign_in, version=versions.raised(), by=by, expires_at=until)
-        ended = SignIn.objects.filter(pk=sign_in, revoked_at=None, expires_at__gt=Now())
+        # Other holders of JWT_SECRET call their sign-ins as they like; no row is one of theirs.
+        rows = SignIn.objects.filter(pk=sign_in) if is_uuid(sign_in) else SignIn.objects.none()
+        ended = rows.filter(revoked_at=None, expires_at__gt=Now())
         return Revoked(sign_ins=ended.update(revoked_at=Now(), revoked_by=by))
 
 
@@ -90,6 +106,15 @@ def revoke_access(user_id: int, *, by: str) -> None:
     """
     with transaction.atomic():
         _write("user", str(user_id), version=versions.raised(), by=by)
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether a text can be the key of a sign-in of ours."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse(

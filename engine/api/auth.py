@@ -137,6 +137,10 @@ class TokenView(_OpenView):
         return _given(pair)
 
 
+#: Refusals of refresh tokens that are ours.
+_ONCE_GOOD = (tokens.TokenExpiredError, tokens.TokenRevokedError, sign_ins.TokenUsedError)
+
+
 class RefreshView(_OpenView):
     """Go on being signed in."""
 
@@ -161,7 +165,9 @@ class RefreshView(_OpenView):
         try:
             return _given(sign_ins.exchange(given.refresh, came_at=came_at))
         except tokens.TokenInvalidError as exc:
-            trail.record("auth.refresh", kind="user", id="", outcome="refused")
+            # Not of what nobody here has signed: anybody could fill the trail with it.
+            if isinstance(exc, _ONCE_GOOD):
+                trail.record("auth.refresh", kind="user", id="", outcome="refused")
             raise AuthenticationFailed(exc.message, code=exc.code) from None
 
 

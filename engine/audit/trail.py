@@ -34,8 +34,8 @@ ALLOWED = frozenset(
         *("username", "email", "first_name", "last_name", "is_active", "is_staff", "is_superuser"),
         *("groups", "user_permissions", "permissions", "fields", "scopes", "ttl_seconds", "reason"),
         *("role", "cleared", "drop_old"),
-        # webhooks: of an address the host only, the rest may hold a secret
-        *("host", "event_types", "webhook_id"),
+        # webhooks: of an address the host and a digest, the rest may hold a secret
+        *("host", "url_sha256", "event_types", "webhook_id"),
         # incoming hooks
         *("description", "signed", "input_field"),
         # streams and commands

@@ -207,9 +207,13 @@ _ACTIONS = {
 
 
 def _told(endpoint: WebhookEndpoint) -> dict[str, Any]:
-    """Return what the audit trail is told of an endpoint: of its address the host."""
+    """Return what the audit trail is told of an endpoint: of its address the host and a digest.
+
+    Who is told often stands in the path alone (`hooks.slack.com/…`): that it changed must be seen.
+    """
     return {
         "host": addresses.target(endpoint.url).host,
+        "url_sha256": trail.digest(endpoint.url),
         "event_types": list(endpoint.event_types),
         "department": endpoint.department,
         "enabled": endpoint.enabled,

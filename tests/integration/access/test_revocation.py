@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -15,11 +16,13 @@ from django.db.utils import OperationalError
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from engine.access import housekeeping, machines, revocations, snapshot, tokens, versions
-from engine.models import MachineToken, Revocation, SignIn, SigningKey
+from engine.access import housekeeping, keyring, machines, revocations, snapshot, tokens, versions
+from engine.models import AuditRecord, MachineToken, Revocation, SignIn, SigningKey
 from tests.integration.faces import ApiClient, token
 
 pytestmark = pytest.mark.django_db
+
+JSON = "application/json"
 
 
 def minted(subject="robot", ttl_seconds=60):
@@ -273,3 +276,40 @@ def test_listing__shows_what_was_revoked():
 def test_claims__of_another_holder_of_the_key_cannot_pass_as_registered():
     claims = tokens.Claims(subject="x", scopes=(), kind="access", id="", version=2**63 - 1)
     assert not snapshot.Revocations().cover(claims)
+
+
+def by_another_holder(**claims):
+    """Return a token as whoever holds JWT_SECRET may make it, with claims that ours never have."""
+    kid = keyring._kid_of(settings.JWT_SECRET)
+    keys = tokens.Keyring(signing=kid, secrets={kid: settings.JWT_SECRET})
+    soon = int(datetime.now(UTC).timestamp()) + 60
+    common = {"sub": "other", "scopes": ["runs.read"], "token_type": "access", "exp": soon}
+    return keys.encode(common | claims)
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+def test_revoke__of_a_sign_in_that_is_no_uuid_ends_it(kind):
+    mine, same = by_another_holder(sid="s-1", token_type=kind), by_another_holder(sid="s-1")
+    other = by_another_holder(sid="s-2")
+    answered = posted(token=mine)
+    assert (answered.status_code, answered.json()) == (200, {"tokens": 0, "sign_ins": 0})
+    assert (code(same), code(other)) == ("token_revoked", "")
+
+
+def test_revoke__of_a_token_without_an_id_takes_no_others_with_it():
+    mine, other = by_another_holder(), by_another_holder(sub="somebody else")
+    answered = posted(token=mine)
+    assert (answered.status_code, answered.json()["code"]) == (400, "token_without_id")
+    snapshot.forget()
+    assert code(other) == ""
+    with pytest.raises(CommandError, match="subject"):
+        said("revoke_token", mine)
+
+
+def test_refresh__with_what_is_not_ours_leaves_no_record():
+    for refresh in ("garbage", by_another_holder(), token("runs.read", key="k" * 32)):
+        assert Client().post("/auth/refresh", {"refresh": refresh}, JSON).status_code == 401
+    assert not AuditRecord.objects.filter(action="auth.refresh").exists()
+    expired = by_another_holder(token_type="refresh", exp=1_700_000_000)
+    assert Client().post("/auth/refresh", {"refresh": expired}, JSON).status_code == 401
+    assert AuditRecord.objects.get(action="auth.refresh").outcome == "refused"

@@ -9,6 +9,7 @@ from django.db import DatabaseError, connection, transaction
 from engine import runs
 from engine.audit import origin, trail
 from engine.models import AuditRecord
+from engine.webhooks import endpoints
 
 pytestmark = pytest.mark.django_db
 
@@ -95,3 +96,16 @@ def test_cancel__and_its_record_are_one_transaction(line, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         runs.cancel(run_id=run_id, actor="ann")
     assert runs._state(run_id) == "pending"
+
+
+def test_webhook__that_is_told_elsewhere_at_the_same_host_shows_it():
+    made, _secret = endpoints.create(url="https://hooks.example.org/T1/s3cret", actor="ann")
+    endpoints.change(endpoint_id=made.pk, url="https://hooks.example.org/T2/s3cret", actor="eve")
+    found = AuditRecord.objects.get(action="webhook.change")
+    assert (found.actor, set(found.before), set(found.after)) == (
+        "eve",
+        {"url_sha256"},
+        {"url_sha256"},
+    )
+    assert found.before != found.after
+    assert "s3cret" not in str([list(AuditRecord.objects.values("before", "after"))])
