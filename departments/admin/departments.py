@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import reverse
 
 from departments import selectors, services
 from departments.models import Department
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, lane_badge
+from engine.admin.buttons import ButtonAdmin
+from engine.admin.reading import lane_badge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.models import QuerySet
-    from django.http import HttpRequest
-    from django.urls import URLPattern
+    from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
 
 
@@ -31,7 +29,7 @@ _DOORS: dict[str, tuple[Callable[..., object], str]] = {
 
 
 @admin.register(Department)
-class DepartmentAdmin(ReadingAdmin):
+class DepartmentAdmin(ButtonAdmin):
     """Departments, by slug."""
 
     empty_text = "Files below departments/catalog declare them; manage.py sync_catalog publishes."
@@ -41,6 +39,7 @@ class DepartmentAdmin(ReadingAdmin):
     fields = ["title", "slug", "purpose", "lane", "open_work", "letters", "declared"]
     readonly_fields = fields
     actions = ["pause_selected", "resume_selected"]
+    verbs, key_converter = _DOORS, "path"
     change_form_before_template = "departments/admin/department_acts.html"
     # Forms cannot be nested: the button above names this one by id.
     change_form_outer_after_template = "departments/admin/department_forms.html"
@@ -77,27 +76,11 @@ class DepartmentAdmin(ReadingAdmin):
         """Resume the selected departments."""
         self._steer(request, services.resume, queryset, done="Resumed")
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the button."""
-        own = path(
-            "<path:slug>/act/<str:verb>",
-            self.admin_site.admin_view(self.act_view),
-            name="departments_department_act",
-        )
-        return [own, *super().get_urls()]
-
-    def act_view(self, request: HttpRequest, slug: str, verb: str) -> HttpResponse:
-        """Pause or resume one department and return to its page."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        chosen = self.get_queryset(request).filter(slug=slug)
-        if not self.has_act_permission(request, chosen.first()):
-            raise PermissionDenied
-        if verb not in _DOORS or not chosen.exists():
-            raise Http404
+    def press(self, request: HttpRequest, verb: str, row: Department) -> str:
+        """Pause or resume the department and return to its page."""
         door, done = _DOORS[verb]
-        self._steer(request, door, chosen, done=done)
-        return HttpResponseRedirect(reverse("admin:departments_department_change", args=[slug]))
+        self._steer(request, door, Department.objects.filter(slug=row.slug), done=done)
+        return reverse("admin:departments_department_change", args=[row.slug])
 
     def change_view(
         self,

@@ -12,7 +12,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 
 from engine import artifacts, downloads
-from engine.admin.reading import ReadingAdmin, moment
+from engine.admin.reading import ReadingAdmin, moment, run_link
 from engine.errors import NotFoundError
 from engine.models import Artifact
 
@@ -62,10 +62,7 @@ class ArtifactAdmin(ReadingAdmin):
     @admin.display(description="Run")
     def of_run(self, row: Artifact) -> SafeString | str:
         """Return a link to the run."""
-        if row.run_id is None:
-            return "uploaded"
-        address = reverse("admin:engine_run_change", args=[row.run_id])
-        return format_html('<a class="abe-link" href="{}">…{}</a>', address, str(row.run_id)[-12:])
+        return run_link(row.run_id) if row.run_id else "uploaded"
 
     @admin.display(description="Content")
     def download(self, row: Artifact) -> SafeString:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import reverse
 
 from engine import dead_letters
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, badge, moment, run_link
+from engine.admin.buttons import ButtonAdmin
+from engine.admin.reading import badge, moment, run_link
 from engine.admin.rights import DepartmentFilter
 from engine.graph import UNMAPPED
 from engine.models import DeadLetter
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
-    from django.urls import URLPattern
+    from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
 _DOORS = {"requeue": dead_letters.requeue, "discard": dead_letters.discard}
@@ -27,7 +25,7 @@ _DONE = {"requeue": "Requeued", "discard": "Discarded"}
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadingAdmin):
+class DeadLetterAdmin(ButtonAdmin):
     """Dead letters, newest first."""
 
     empty_text = "A step that fails for good is here until somebody requeues or discards it."
@@ -50,6 +48,7 @@ class DeadLetterAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["requeue_selected", "discard_selected"]
+    verbs = _DOORS
     fields = [
         "shown_state",
         "automation",
@@ -109,37 +108,7 @@ class DeadLetterAdmin(ReadingAdmin):
         by = actor(request)
         act(request, lambda pk: door(dead_letter_id=pk, actor=by), identities, done=_DONE[verb])
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the buttons."""
-        own = path(
-            "<int:letter_id>/act/<str:verb>",
-            self.admin_site.admin_view(self.act_view),
-            name="engine_deadletter_act",
-        )
-        return [own, *super().get_urls()]
-
-    def act_view(self, request: HttpRequest, letter_id: int, verb: str) -> HttpResponse:
+    def press(self, request: HttpRequest, verb: str, row: DeadLetter) -> str:
         """Do one act and return to the dead letter's run."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = self.get_queryset(request).filter(pk=letter_id).first()
-        if not self.has_act_permission(request, row):
-            raise PermissionDenied
-        if verb not in _DOORS or row is None:
-            raise Http404
-        self._resolve(request, verb, [letter_id])
-        return HttpResponseRedirect(reverse("admin:engine_run_change", args=[row.run_id]))
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show the dead letter with what can be done."""
-        row = self.get_object(request, object_id)
-        can = row is not None and self.has_act_permission(request, row)
-        more = {"can_resolve": can, **(extra_context or {})}
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+        self._resolve(request, verb, [row.pk])
+        return reverse("admin:engine_run_change", args=[row.run_id])

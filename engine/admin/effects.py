@@ -6,27 +6,25 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import reverse
 
 from engine import effects
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, badge, moment, run_link
+from engine.admin.buttons import ButtonAdmin
+from engine.admin.reading import badge, moment, run_link
 from engine.admin.rights import DepartmentFilter
 from engine.models import Effect
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
-    from django.urls import URLPattern
+    from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
 _DONE = {"confirm": "Confirmed", "retry": "To be called again"}
 
 
 @admin.register(Effect)
-class EffectAdmin(ReadingAdmin):
+class EffectAdmin(ButtonAdmin):
     """Effects, newest first. Who may resolve dead letters may answer for effects."""
 
     empty_text = "What steps do outside the database, such as mails, is here."
@@ -49,6 +47,7 @@ class EffectAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["confirm_selected", "retry_selected"]
+    verbs = _DONE
     fields = [
         "shown_state",
         "name",
@@ -138,44 +137,12 @@ class EffectAdmin(ReadingAdmin):
 
         act(request, door, identities, done=_DONE[verb])
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the buttons."""
-        own = path(
-            "<int:effect_id>/act/<str:verb>",
-            self.admin_site.admin_view(self.act_view),
-            name="engine_effect_act",
-        )
-        return [own, *super().get_urls()]
-
-    def act_view(self, request: HttpRequest, effect_id: int, verb: str) -> HttpResponse:
+    def press(self, request: HttpRequest, verb: str, row: Effect) -> str:
         """Do one act and return to the effect's run."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = self.get_queryset(request).filter(pk=effect_id).first()
-        if not self.has_act_permission(request, row):
-            raise PermissionDenied
-        if verb not in _DONE or row is None:
-            raise Http404
-        back = reverse("admin:engine_run_change", args=[row.run_id])
         try:
             receipt = json.loads(request.POST.get("receipt", "").strip() or "null")
         except (ValueError, RecursionError):
             messages.warning(request, "The receipt must be JSON; nothing was changed.")
-            back = reverse("admin:engine_effect_change", args=[effect_id])
-        else:
-            self._answer(request, verb, [effect_id], receipt=receipt)
-        return HttpResponseRedirect(back)
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show the effect with what can be done."""
-        row = self.get_object(request, object_id)
-        can = row is not None and self.has_act_permission(request, row)
-        more = {"can_answer": can, **(extra_context or {})}
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+            return reverse("admin:engine_effect_change", args=[row.pk])
+        self._answer(request, verb, [row.pk], receipt=receipt)
+        return reverse("admin:engine_run_change", args=[row.run_id])

@@ -10,15 +10,16 @@ from uuid import UUID
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, Min, Sum
-from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import reverse
 
 from engine import definitions, effect_selectors, runs, selectors, why
 from engine.access.policy import PAYLOADS
 from engine.admin import rights
 from engine.admin.acting import act, actor
-from engine.admin.reading import ReadingAdmin, badge, moment
+from engine.admin.buttons import ButtonAdmin
+from engine.admin.reading import badge, moment
 from engine.disclosure import HIDDEN
 from engine.errors import NotFoundError
 from engine.models import Artifact, DeadLetter, Run, RunEvent, StepRun
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
-    from django.urls import URLPattern
     from django.utils.safestring import SafeString
 
 SHOWN_EVENTS = 100
@@ -87,7 +87,7 @@ def legal_acts(run: Run) -> list[str]:
 
 
 @admin.register(Run)
-class RunAdmin(ReadingAdmin):
+class RunAdmin(ButtonAdmin):
     """Runs, newest first."""
 
     empty_text = "Start one by manage.py runs start NAME --watch, or POST /runs."
@@ -101,6 +101,7 @@ class RunAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["cancel_selected", "pause_selected", "resume_selected"]
+    verbs, key_converter = _DOORS, "uuid"
 
     @admin.display(description="Run")
     def identity(self, run: Run) -> str:
@@ -162,26 +163,10 @@ class RunAdmin(ReadingAdmin):
         by = actor(request)
         act(request, lambda pk: door(run_id=pk, actor=by), identities, done=_DONE[verb])
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the buttons of the run's page."""
-        own = path(
-            "<uuid:run_id>/act/<str:verb>",
-            self.admin_site.admin_view(self.act_view),
-            name="engine_run_act",
-        )
-        return [own, *super().get_urls()]
-
-    def act_view(self, request: HttpRequest, run_id: UUID, verb: str) -> HttpResponse:
+    def press(self, request: HttpRequest, verb: str, row: Run) -> str:
         """Do one act and return to the run."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        run = self.get_queryset(request).filter(pk=run_id).first()
-        if not self.has_act_permission(request, run):
-            raise PermissionDenied
-        if verb not in _DOORS or run is None:
-            raise Http404
-        self._steer(request, verb, [run_id])
-        return HttpResponseRedirect(reverse("admin:engine_run_change", args=[run_id]))
+        self._steer(request, verb, [row.pk])
+        return reverse("admin:engine_run_change", args=[row.pk])
 
     def change_view(
         self,

@@ -7,13 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import reverse
 from django.utils.html import format_html
 
 from engine.admin import rights
 from engine.admin.acting import act, actor
+from engine.admin.buttons import ButtonAdmin
 from engine.admin.reading import ReadingAdmin, badge, moment, run_link
 from engine.admin.rights import DepartmentFilter
 from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
-    from django.urls import URLPattern
+    from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
 READ, WRITE = "webhooks.read", "webhooks.write"
@@ -40,7 +38,7 @@ def _door(verb: str, by: str) -> Callable[[int], object]:
 
 
 @admin.register(WebhookEndpoint)
-class WebhookEndpointAdmin(ReadingAdmin):
+class WebhookEndpointAdmin(ButtonAdmin):
     """Endpoints, newest first. They are made by API or command, which show the secret once."""
 
     read_scope, write_scope = READ, WRITE
@@ -61,6 +59,7 @@ class WebhookEndpointAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["enable_selected", "disable_selected"]
+    verbs = _DONE
     fields = [
         "state",
         "disabled_reason",
@@ -134,42 +133,10 @@ class WebhookEndpointAdmin(ReadingAdmin):
     def _steer(request: HttpRequest, verb: str, identities: list[int]) -> None:
         act(request, _door(verb, actor(request)), identities, done=_DONE[verb])
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the buttons."""
-        own = path(
-            "<int:endpoint_id>/act/<str:verb>",
-            self.admin_site.admin_view(self.act_view),
-            name="engine_webhookendpoint_act",
-        )
-        return [own, *super().get_urls()]
-
-    def act_view(self, request: HttpRequest, endpoint_id: int, verb: str) -> HttpResponse:
+    def press(self, request: HttpRequest, verb: str, row: WebhookEndpoint) -> str:
         """Do one act and return to the endpoint."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = self.get_queryset(request).filter(pk=endpoint_id).first()
-        if not self.has_act_permission(request, row):
-            raise PermissionDenied
-        if row is None or verb not in _DONE:
-            raise Http404
-        self._steer(request, verb, [endpoint_id])
-        return HttpResponseRedirect(
-            reverse("admin:engine_webhookendpoint_change", args=[endpoint_id])
-        )
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show the endpoint with what can be done."""
-        row = self.get_object(request, object_id)
-        can = row is not None and self.has_act_permission(request, row)
-        more = {"can_act": can, **(extra_context or {})}
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+        self._steer(request, verb, [row.pk])
+        return reverse("admin:engine_webhookendpoint_change", args=[row.pk])
 
 
 class WebhookFilter(admin.SimpleListFilter):
