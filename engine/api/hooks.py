@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import structlog
 from django.conf import settings
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine.access.sealing import UnsealableError
 from engine.api import permissions, principal, requests, submissions, throttles
+from engine.api.changes import Change, no_default
 from engine.api.pages import Listing, page
 from engine.api.parsers import strict_json
 from engine.api.problems import Conflict, Problem, RequestInvalid
@@ -87,23 +88,12 @@ class HookRequest(Strict):
     )
 
 
-def _unchanged(schema: dict[str, Any]) -> None:
-    """Name no default: what is left out stays as it is."""
-    schema.pop("default", None)
-
-
-class HookChange(Strict):
+class HookChange(Change):
     """What may be changed; what is left out stays as it is."""
 
-    description: Description = Field(default="", json_schema_extra=_unchanged)
-    input_field: FieldName = Field(default="", json_schema_extra=_unchanged)
-    enabled: bool = Field(default=True, strict=True, json_schema_extra=_unchanged)
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError(f"names nothing to change: {', '.join(type(self).model_fields)}")
-        return self
+    description: Description = Field(default="", json_schema_extra=no_default)
+    input_field: FieldName = Field(default="", json_schema_extra=no_default)
+    enabled: bool = Field(default=True, strict=True, json_schema_extra=no_default)
 
 
 class SecretRequest(Strict):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 from django.utils import timezone
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
 from engine import registry, runs
 from engine.access import scopes
 from engine.api import permissions, principal
+from engine.api.changes import Change, no_default
 from engine.api.problems import RequestInvalid
 from engine.api.requests import WHOLE, Instant, Moment, Strict, Word
 from engine.errors import UnknownAutomationError
@@ -71,35 +72,24 @@ class RunRequest(Strict):
             raise RequestInvalid(f"Field {pointer}: {reason}", [(pointer, reason)]) from None
 
 
-def _unchanged(schema: dict[str, Any]) -> None:
-    """Name no default: what is left out stays as it is."""
-    schema.pop("default", None)
-
-
-class RunChange(Strict):
+class RunChange(Change):
     """What may be changed of a run that has not ended; what is left out stays as it is."""
 
     priority: Priority = Field(
         default=0,
         description="Higher goes first; steps that wait move",
-        json_schema_extra=_unchanged,
+        json_schema_extra=no_default,
     )
     tags: Tags = Field(
         default=[],
         description="All of them: these replace the run's",
-        json_schema_extra=_unchanged,
+        json_schema_extra=no_default,
     )
     deadline_at: Deadline | None = Field(
         default=None,
         description="With its offset; null takes the deadline away",
-        json_schema_extra=_unchanged,
+        json_schema_extra=no_default,
     )
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError(f"names nothing to change: {', '.join(type(self).model_fields)}")
-        return self
 
     @property
     def changes(self) -> dict[str, Any]:

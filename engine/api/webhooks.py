@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 from uuid import UUID  # noqa: TC003 - pydantic resolves annotations at run time
 
 from drf_spectacular.utils import extend_schema
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from engine.api import permissions, principal, requests
+from engine.api.changes import Change, no_default
 from engine.api.pages import Listing, page
 from engine.api.problems import Conflict, Problem, RequestInvalid
 from engine.api.requests import Page, RowId, Strict, Word
@@ -81,23 +82,12 @@ class WebhookRequest(Strict):
     )
 
 
-def _unchanged(schema: dict[str, Any]) -> None:
-    """Name no default: what is left out stays as it is."""
-    schema.pop("default", None)
-
-
-class WebhookChange(Strict):
+class WebhookChange(Change):
     """What may be changed; what is left out stays as it is."""
 
-    url: Url = Field(default="", json_schema_extra=_unchanged)
-    description: Description = Field(default="", json_schema_extra=_unchanged)
-    event_types: EventTypes = Field(default=[], json_schema_extra=_unchanged)
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError(f"names nothing to change: {', '.join(type(self).model_fields)}")
-        return self
+    url: Url = Field(default="", json_schema_extra=no_default)
+    description: Description = Field(default="", json_schema_extra=no_default)
+    event_types: EventTypes = Field(default=[], json_schema_extra=no_default)
 
 
 class WebhooksView(APIView):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import NotFoundError
 from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
@@ -10,6 +10,10 @@ from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
+
+    from django.db.models import QuerySet
+
+Row = TypeVar("Row", WebhookEndpoint, WebhookDelivery, IncomingHook)
 
 
 def endpoints(
@@ -24,16 +28,11 @@ def endpoints(
 
     departments: leave out those of all others; None leaves out nothing.
     """
-    found = WebhookEndpoint.objects.order_by("-id")
-    if department is not None:
-        found = found.filter(department=department)
-    if departments is not None:
-        found = found.filter(department__in=departments)
+    found = WebhookEndpoint.objects.all()
+    found = _of(found, department, departments)
     if enabled is not None:
         found = found.filter(enabled=enabled)
-    if before is not None:
-        found = found.filter(id__lt=before)
-    return list(found[:limit])
+    return _page(found, limit=limit, before=before)
 
 
 def endpoint(*, endpoint_id: int) -> WebhookEndpoint:
@@ -54,16 +53,14 @@ def deliveries(
     run_id: UUID | None = None,
 ) -> list[WebhookDelivery]:
     """Return the log of an endpoint, newest first; `before` is the last id of the page before."""
-    found = WebhookDelivery.objects.filter(endpoint=endpoint_id).order_by("-id")
+    found = WebhookDelivery.objects.filter(endpoint=endpoint_id)
     if status:
         found = found.filter(status=status)
     if event_type:
         found = found.filter(event_type=event_type)
     if run_id:
         found = found.filter(run_id=run_id)
-    if before is not None:
-        found = found.filter(id__lt=before)
-    return list(found[:limit])
+    return _page(found, limit=limit, before=before)
 
 
 def delivery(*, endpoint_id: int, delivery_id: int) -> WebhookDelivery:
@@ -86,16 +83,11 @@ def hooks(
 
     departments: leave out those of all others; None leaves out nothing.
     """
-    found = IncomingHook.objects.order_by("-id")
-    if department is not None:
-        found = found.filter(department=department)
-    if departments is not None:
-        found = found.filter(department__in=departments)
+    found = IncomingHook.objects.all()
+    found = _of(found, department, departments)
     if automation is not None:
         found = found.filter(automation=automation)
-    if before is not None:
-        found = found.filter(id__lt=before)
-    return list(found[:limit])
+    return _page(found, limit=limit, before=before)
 
 
 def hook(*, hook_id: int) -> IncomingHook:
@@ -104,3 +96,22 @@ def hook(*, hook_id: int) -> IncomingHook:
     if found is None:
         raise NotFoundError(f"There is no hook {hook_id}")
     return found
+
+
+def _of(
+    found: QuerySet[Row], department: str | None, departments: Sequence[str] | None
+) -> QuerySet[Row]:
+    """Return those of one department, and of none but `departments`; None leaves out nothing."""
+    if department is not None:
+        found = found.filter(department=department)
+    if departments is not None:
+        found = found.filter(department__in=departments)
+    return found
+
+
+def _page(found: QuerySet[Row], *, limit: int, before: int | None) -> list[Row]:
+    """Return the newest; `before` is the last id of the page before."""
+    found = found.order_by("-id")
+    if before is not None:
+        found = found.filter(id__lt=before)
+    return list(found[:limit])
