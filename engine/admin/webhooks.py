@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -13,7 +12,7 @@ from django.utils.html import format_html
 from engine.admin import rights
 from engine.admin.acting import act, actor
 from engine.admin.buttons import ButtonAdmin
-from engine.admin.reading import ReadingAdmin, badge, moment, run_link
+from engine.admin.reading import badge, moment, run_link
 from engine.admin.rights import DepartmentFilter
 from engine.models import IncomingHook, WebhookDelivery, WebhookEndpoint
 from engine.webhooks import deliveries, endpoints, incoming
@@ -167,7 +166,7 @@ class WebhookFilter(admin.SimpleListFilter):
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadingAdmin):
+class WebhookDeliveryAdmin(ButtonAdmin):
     """The log of deliveries, newest first."""
 
     read_scope, write_scope = READ, WRITE
@@ -190,6 +189,9 @@ class WebhookDeliveryAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["resend_selected"]
+    verbs = ("resend",)
+    change_form_before_template = "engine/admin/delivery_acts.html"
+    change_form_outer_after_template = "engine/admin/delivery_forms.html"
     fields = [
         "shown_status",
         "event_type",
@@ -270,17 +272,25 @@ class WebhookDeliveryAdmin(ReadingAdmin):
     def resend_selected(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
         """Send the selected deliveries again."""
         rows = WebhookDelivery.objects.filter(pk__in=self.actable(request, queryset))
-        of = dict(rows.values_list("pk", "endpoint"))
+        self._resend(request, dict(rows.values_list("pk", "endpoint")))
+
+    def press(self, request: HttpRequest, verb: str, row: WebhookDelivery) -> str:  # noqa: ARG002 - one verb
+        """Send it again and return to it."""
+        self._resend(request, {row.pk: row.endpoint_id})
+        return reverse("admin:engine_webhookdelivery_change", args=[row.pk])
+
+    @staticmethod
+    def _resend(request: HttpRequest, endpoint_of: dict[int, int]) -> None:
         by = actor(request)
-        act(request, partial(_resend, of, by), of, done="On the way again")
 
+        def door(pk: int) -> object:
+            return deliveries.resend(delivery_id=pk, endpoint_id=endpoint_of[pk], actor=by)
 
-def _resend(of: dict[int, int], by: str, pk: int) -> object:
-    return deliveries.resend(delivery_id=pk, endpoint_id=of[pk], actor=by)
+        act(request, door, endpoint_of, done="On the way again")
 
 
 @admin.register(IncomingHook)
-class IncomingHookAdmin(ReadingAdmin):
+class IncomingHookAdmin(ButtonAdmin):
     """Incoming hooks, newest first. API and command make them, and show the address once."""
 
     read_scope, write_scope = READ, WRITE
@@ -291,6 +301,9 @@ class IncomingHookAdmin(ReadingAdmin):
     ordering = ["-id"]
     sortable_by: list[str] = []
     actions = ["enable_selected", "disable_selected"]
+    verbs = ("enable", "disable")
+    change_form_before_template = "engine/admin/hook_acts.html"
+    change_form_outer_after_template = "engine/admin/hook_forms.html"
     fields = [
         "state",
         "automation",
@@ -333,6 +346,11 @@ class IncomingHookAdmin(ReadingAdmin):
     def disable_selected(self, request: HttpRequest, queryset: QuerySet[IncomingHook]) -> None:
         """Disable the selected hooks."""
         self._switch(request, self.actable(request, queryset), enabled=False)
+
+    def press(self, request: HttpRequest, verb: str, row: IncomingHook) -> str:
+        """Do one act and return to the hook."""
+        self._switch(request, [row.pk], enabled=verb == "enable")
+        return reverse("admin:engine_incominghook_change", args=[row.pk])
 
     @staticmethod
     def _switch(request: HttpRequest, identities: list[int], *, enabled: bool) -> None:

@@ -62,6 +62,8 @@ GET  engine_incominghook_change         nyny nyny n.n.
 GET  engine_incominghook_history        .y.y .y.y ....
 GET  engine_incominghook_add            nnnn nnnn nnnn
 GET  engine_incominghook_delete         nnnn nnnn nnnn
+POST engine_incominghook_act            nnny nnny nnn.
+POST engine_webhookdelivery_act         nnny nnny nnn.
 GET  engine_workerpresence_changelist   yyyy nnnn nnnn
 GET  engine_workerpresence_change       yyyy nnnn nnnn
 GET  engine_workerpresence_history      yyyy .... ....
@@ -124,6 +126,8 @@ VERBS = {
     "engine_deadletter_act": "discard",
     "engine_effect_act": "confirm",
     "engine_webhookendpoint_act": "disable",
+    "engine_webhookdelivery_act": "resend",
+    "engine_incominghook_act": "disable",
     "departments_department_act": "pause",
 }
 MATRIX = {row.split()[1]: row.split() for row in TABLE.strip().splitlines()}

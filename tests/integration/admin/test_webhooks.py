@@ -86,6 +86,30 @@ def test_resend__is_an_action_of_the_log(operator, told):
     assert "is disabled" in page
 
 
+def test_delivery__is_sent_again_by_a_button_while_its_webhook_is_told(operator, told):
+    _, sent = told
+    WebhookDelivery.objects.update(status="failed")
+    place = f"webhookdelivery/{sent.pk}/change/"
+    assert re.findall(r"/act/(\w+)", shown(operator, place)) == ["resend"]
+    act = f"/admin/engine/webhookdelivery/{sent.pk}/act"
+    assert operator.post(f"{act}/delete").status_code == 404
+    page = operator.post(f"{act}/resend", follow=True).content.decode()
+    assert "On the way again" in page
+    sent.refresh_from_db()
+    assert sent.status == "pending"
+    endpoints.disable(endpoint_id=sent.endpoint_id, actor="test")
+    assert "/act/" not in shown(operator, place)
+
+
+def test_hook__is_switched_by_its_button(operator, line):
+    hook, _, _ = incoming.create(automation="lab.squares", actor="test")
+    for verb, enabled in (("disable", False), ("enable", True)):
+        page = shown(operator, f"incominghook/{hook.pk}/change/")
+        assert re.findall(r"/act/(\w+)", page) == [verb]
+        operator.post(f"/admin/engine/incominghook/{hook.pk}/act/{verb}")
+        assert IncomingHook.objects.get().enabled is enabled
+
+
 def test_hooks__are_switched_by_actions(operator, line):
     hook, _, _ = incoming.create(automation="lab.squares", actor="test")
     for action, enabled in (("disable_selected", False), ("enable_selected", True)):

@@ -342,6 +342,14 @@ ADMIN = {
         "webhook.test",
         posted("engine/webhookendpoint/{id}/act/test", acts.World.webhook),
     ),
+    "WebhookDelivery:act": (
+        "webhook.resend",
+        posted("engine/webhookdelivery/{id}/act/resend", lambda world: world.delivery()[1]),
+    ),
+    "IncomingHook:act": (
+        "hook.change",
+        posted("engine/incominghook/{id}/act/disable", acts.World.hook),
+    ),
     "WebhookDelivery.resend_selected": (
         "webhook.resend",
         selected("engine/webhookdelivery", "resend_selected", lambda world: world.delivery()[1]),
