@@ -135,7 +135,7 @@ class Sealer:
 
 
 def is_owned() -> bool:
-    """Tell whether the role in use could change the trail: it is, or may become, its owner."""
+    """Tell whether the role in use could change the trail: as its owner, or by its rights."""
     found = sql.rows(roles.OWNS)
     return bool(found and found[0].owns)
 

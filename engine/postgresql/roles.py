@@ -40,9 +40,12 @@ _GENERAL: tuple[LiteralString, ...] = (
 EXISTING = """
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s)
 """
-#: Whether who asks could change the trail: owns it, is a member of its owner, or a superuser.
+#: Whether who asks could change the trail: owns it, is a member of its owner, a superuser, or has
+#: more rights in it than to add.
 OWNS = """
-SELECT pg_has_role(current_user, c.relowner, 'MEMBER') AS owns
+SELECT pg_has_role(current_user, c.relowner, 'MEMBER')
+    OR has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+    OR has_column_privilege(c.oid, 'at', 'INSERT') AS owns
 FROM pg_class c WHERE c.oid = to_regclass('engine_auditrecord')
 """
 

@@ -35,11 +35,12 @@ class Command(Interface):
         if options["check"]:
             if sealing.is_owned():
                 self.stdout.write(
-                    "The application owns its tables: it could change the audit trail. Give it a"
-                    " role of its own: config/README.md, `Database roles`."
+                    "The application could change the audit trail: it owns the tables, or has more"
+                    " rights than it needs. Give it a role of its own and run this without --check:"
+                    " config/README.md, `Database roles`."
                 )
                 sys.exit(1)
-            self.stdout.write("The application is not the owner of the audit trail.")
+            self.stdout.write("The application can only add to the audit trail.")
             return
         if settings.OWNER_DATABASE is None:
             raise CommandError("Set DATABASE_OWNER_URL: only the owner can give rights.")

@@ -12,9 +12,10 @@ from config import ownership
 
 class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
+        # Before: as the owner, these settings say the owner's name.
+        application = settings.DATABASES["default"]["USER"]
         with ownership.as_owner():
             super().handle(*args, **options)
-            if settings.OWNER_DATABASE is not None:
-                application = settings.DATABASES["default"]["USER"]
-                if application != settings.OWNER_DATABASE["USER"]:
-                    ownership.grant(application)
+            owner = settings.OWNER_DATABASE
+            if owner is not None and application != owner["USER"]:
+                ownership.grant(application)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from engine.audit import trail
@@ -12,6 +13,7 @@ from engine.postgresql import roles
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+ROLE = "abe_test_application"
 RECORD = dict.fromkeys(("id", "actor", "address", "request_id"), "") | {
     "source": "api",
     "action": "thing.do",
@@ -25,7 +27,7 @@ RECORD = dict.fromkeys(("id", "actor", "address", "request_id"), "") | {
 @pytest.fixture
 def application():
     """The test's database, as the application signs in to it where it is not the owner."""
-    role = "abe_test_application"
+    role = ROLE
     with connection.cursor() as cursor:
         cursor.execute(roles.create(role))
         cursor.execute(roles.EXISTING, [[*roles.APPEND_ONLY, *roles.READ_ONLY]])
@@ -123,3 +125,37 @@ def test_owns__tells_the_owner_from_the_application(application):
 def test_analyze__takes_tables_of_the_engine_only(application):
     with pytest.raises(psycopg.errors.RaiseException):
         application.execute("SELECT engine_analyze('auth_user')")
+
+
+def test_owns__tells_who_has_more_rights_than_to_add(application):
+    with connection.cursor() as cursor:
+        for right in ("UPDATE", "DELETE", "INSERT (at)"):
+            cursor.execute(f"GRANT {right} ON engine_auditrecord TO {ROLE}")
+            assert application.execute(roles.OWNS).fetchone() == (True,), right
+            cursor.execute(f"REVOKE {right} ON engine_auditrecord FROM {ROLE}")
+    assert application.execute(roles.OWNS).fetchone() == (False,)
+
+
+def test_migrate__leaves_the_application_what_it_needs_and_no_more(application, settings):
+    """As in a new database: the application is given all rights in each table that is made."""
+    usual = connection.settings_dict["USER"]
+    settings.OWNER_DATABASE = dict(connection.settings_dict)
+    with connection.cursor() as cursor:
+        for table in (*roles.APPEND_ONLY, *roles.READ_ONLY):
+            cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {ROLE}")
+    assert application.execute(roles.OWNS).fetchone() == (True,)
+    connection.close()
+    connection.settings_dict["USER"] = ROLE
+    try:
+        call_command("migrate", verbosity=0)
+    finally:
+        connection.close()
+        connection.settings_dict["USER"] = usual
+    assert application.execute(roles.OWNS).fetchone() == (False,)
+    application.execute(trail.INSERT, RECORD)
+    for statement in (
+        "INSERT INTO engine_auditrecord (at) VALUES ('2020-01-01')",
+        "UPDATE django_migrations SET name = 'x'",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            application.execute(statement)
