@@ -10,6 +10,7 @@ from uuid import UUID
 
 from engine import sql
 from engine.models import Run
+from engine.selectors import OF_VERSION
 from engine.states import RunState
 
 if TYPE_CHECKING:
@@ -95,14 +96,14 @@ def runs(
     after: UUID | None = None,
     states: Sequence[str] | None = None,
 ) -> list[Run]:
-    """Return a page of runs, newest first, with their versions.
+    """Return a page of runs, newest first, with the numbers of their versions, without inputs.
 
     before: the last id of the page before this one. after: the first id of the page behind it.
     states: any of these, where `wanted` names no state.
     """
     ids = _ids(wanted, limit=limit, before=before, after=after, states=states)
     found = Run.objects.filter(pk__in=ids)
-    return list(found.select_related("version").order_by("-id"))
+    return list(found.select_related("version").defer("input", *OF_VERSION).order_by("-id"))
 
 
 def count(*, wanted: Wanted, at_most: int) -> int:

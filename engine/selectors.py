@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 WHOLE = 100.0
+#: What a version holds beside its number: large, and nobody who shows a run shows it.
+OF_VERSION = ("version__graph", "version__input_schema")
 #: Sort the steps of a run; by the bare id PostgreSQL may go along all steps there ever were until
 #: it meets the run's.
 BY_ID_OF_ONE_RUN, LAST_OF_ONE_RUN = (F("id") + 0).asc(), (F("id") + 0).desc()
@@ -42,8 +44,8 @@ class Progress:
 
 
 def run(*, run_id: UUID) -> Run:
-    """Return a run with its version, or NotFoundError."""
-    found = Run.objects.select_related("version").filter(pk=run_id).first()
+    """Return a run with its version's number, or NotFoundError."""
+    found = Run.objects.select_related("version").defer(*OF_VERSION).filter(pk=run_id).first()
     if found is None:
         raise NotFoundError(f"There is no run {run_id}")
     return found
@@ -95,13 +97,21 @@ def artifacts(*, run_id: UUID) -> list[Artifact]:
 
 def output(*, run_id: UUID) -> Any:
     """Return what the run's automation returned, None while there is none."""
-    found = run(run_id=run_id)
-    graph = definitions.graph(found.version_id)
-    if graph.output is None or found.state != RunState.SUCCEEDED:
+    return output_of(run(run_id=run_id))
+
+
+def output_of(run: Run) -> Any:
+    """Return what the automation of this run returned, None while there is none."""
+    if run.state != RunState.SUCCEEDED:
         return None
-    rows = StepOutput.objects.filter(
-        step_run__run_id=run_id, step_run__key=graph.output
-    ).select_related("step_run")
+    graph = definitions.graph(run.version_id)
+    if graph.output is None:
+        return None
+    rows = (
+        StepOutput.objects.filter(step_run__run_id=run.pk, step_run__key=graph.output)
+        .select_related("step_run")
+        .only("value", "ref", "step_run__map_index")
+    )
     if graph.by_key[graph.output].mapped:
         items = sorted(
             (row for row in rows if row.step_run.map_index != UNMAPPED),

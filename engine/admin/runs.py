@@ -205,7 +205,7 @@ class RunAdmin(ButtonAdmin):
 def page(run: Run) -> dict[str, Any]:
     """Return what the page of a run shows; every query is bounded."""
     ended = run.state in RUN_TERMINAL
-    output = selectors.output(run_id=run.pk) if run.state == RunState.SUCCEEDED else None
+    output = selectors.output_of(run)
     results, by_products = files(run)
     return {
         "run": run,

@@ -43,7 +43,6 @@ from engine.representations import (
     StepEntry,
     WhyEntry,
 )
-from engine.states import RunState
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -402,7 +401,7 @@ def representation(request: Request, run: Run) -> dict[str, Any]:
         run,
         input=run.input,
         progress=Progress.of(selectors.progress(run_id=run.id)),
-        output=selectors.output(run_id=run.id) if run.state == RunState.SUCCEEDED else None,
+        output=selectors.output_of(run),
     )
     return permissions.shown(request, form, run.department).model_dump(mode="json")
 

@@ -266,7 +266,7 @@ def detail(run: Run) -> dict[str, Any]:
         run,
         input=run.input,
         progress=Progress.of(selectors.progress(run_id=run.id)),
-        output=selectors.output(run_id=run.id) if run.state == RunState.SUCCEEDED else None,
+        output=selectors.output_of(run),
     ).model_dump(mode="json")
 
 
