@@ -112,6 +112,8 @@ UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "AI Business Engine",
     "SITE_HEADER": "AI Business Engine",
     "SITE_SUBHEADER": "Operations",
+    # There is no site to return to: "/" leads here.
+    "SITE_URL": None,
     "SITE_SYMBOL": "conversion_path",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,

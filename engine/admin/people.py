@@ -84,6 +84,8 @@ class UserAdmin(RecordingAdmin, rights.ByPolicy, PlainUserAdmin, ModelAdmin):  #
     list_display = ["username", "first_name", "last_name", "roles", "is_staff", "is_active"]
     list_filter = ["is_staff", "is_superuser", "is_active"]
     filter_horizontal = []
+    # Django's form asks for single sign-on, which is not here, and not who may enter the admin.
+    add_fieldsets = [(None, {"fields": ["username", "password1", "password2", "is_staff"]})]
     fieldsets = [
         (None, {"fields": ["username", "password"]}),
         ("Person", {"fields": ["first_name", "last_name", "email"]}),
