@@ -72,7 +72,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "DESCRIPTION": (
         "Departments own automations; a run is one durable execution of one of them.\n\n"
         "Every call carries `Authorization: Bearer <token>`: mint one with "
-        '`manage.py mint_jwt --scopes "runs.read,runs.write"` or `POST /auth/token`. '
+        '`manage.py mint_jwt --scopes "runs.*"` or `POST /auth/token`. '
         "Errors are problem details (RFC 9457) with a stable `code`.\n\n"
         "`X-Request-ID`, if sent, comes back and becomes the `correlation_id` of the run that the "
         "call starts; `traceparent` (W3C Trace Context) is kept as the run's. Events, log lines, "
