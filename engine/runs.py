@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ORCHESTRATOR_QUEUE = "orchestrator"
 MAX_KEY_CHARACTERS, MAX_CORRELATION_CHARACTERS = 255, 100
+#: How business keys begin that schedules, hooks and the stream make; they can be told beforehand.
+RESERVED_KEYS = ("schedule:", "hook:", "event:")
 #: Smallest and largest priority: a smallint leaves room for finer steps later.
 PRIORITIES = range(-100, 101)
 #: Years Python can show again in any time zone; PostgreSQL would store far more.

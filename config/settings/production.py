@@ -7,7 +7,14 @@ from urllib.parse import unquote, urlsplit
 from config import secret_strength
 from config.environment import flag, integer
 from config.settings.base import *
-from config.settings.base import DATABASES, JWT_SECRET, MASTER_KEY, REDIS_URL, SECRET_KEY
+from config.settings.base import (
+    DATABASES,
+    JWT_SECRET,
+    MASTER_KEY,
+    OWNER_DATABASE,
+    REDIS_URL,
+    SECRET_KEY,
+)
 
 secret_strength.check(
     {
@@ -18,6 +25,8 @@ secret_strength.check(
     },
     {
         "DATABASE_URL": DATABASES["default"]["PASSWORD"],
+        # Where this process is told it at all: who has it can change the audit trail.
+        "DATABASE_OWNER_URL": OWNER_DATABASE["PASSWORD"] if OWNER_DATABASE else "",
         "REDIS_URL": unquote(urlsplit(REDIS_URL).password or ""),
     },
 )

@@ -34,6 +34,18 @@ def _ahead(moment: datetime) -> datetime:
     return moment
 
 
+def _of_a_caller(key: str) -> str:
+    """Refuse a key that a schedule, a hook or the stream would use: its run would not start."""
+    if key.startswith(runs.RESERVED_KEYS):
+        raise ValueError(f"must not begin with {' or '.join(runs.RESERVED_KEYS)}")
+    return key
+
+
+DedupeKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
+    AfterValidator(_of_a_caller),
+]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 
 
@@ -47,10 +59,13 @@ class RunRequest(Strict):
 
     automation: Word = Field(description="e.g. finance.cashflow_report")
     input: dict[str, Any] = Field(default={}, description="By the automation's input schema")
-    dedupe_key: (
-        Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
-        | None
-    ) = Field(default=None, description="The same key starts no second run of the automation")
+    dedupe_key: DedupeKey | None = Field(
+        default=None,
+        description=(
+            "The same key starts no second run of the automation. Keys that begin with "
+            f"{', '.join(f'`{prefix}`' for prefix in runs.RESERVED_KEYS)} are the engine's own"
+        ),
+    )
     correlation_id: Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")] = ""
     priority: Priority = Field(default=0, description="Higher goes first")
     tags: Tags = []

@@ -132,6 +132,15 @@ def test_start__refuses_a_body_above_the_limit(api, line, settings):
     assert response.status_code == 413
 
 
+@pytest.mark.parametrize("key", ["schedule:1:2026-12-01T02:30:00+00:00", "hook:1:m", "event:1-0"])
+def test_start__refuses_a_key_under_which_the_engine_would_start_a_run(api, line, key):
+    response = api.send("/runs", {**SQUARES, "dedupe_key": key})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["pointer"] == "/dedupe_key"
+    assert "must not begin with" in response.json()["detail"]
+    assert api.send("/runs", {**SQUARES, "dedupe_key": f"my-{key}"}).status_code == 201
+
+
 def test_start__takes_a_form_with_its_files(api, line):
     field = "ledger"
     response = api.post(

@@ -66,6 +66,10 @@ def test_process__does_not_start_with_a_weak_secret(tmp_path, entry):
         ({"JWT_SECRET": GOOD["SECRET_KEY"]}, "SECRET_KEY and JWT_SECRET have the same secret"),
         ({"MASTER_KEY": GOOD["MASTER_KEY"] + ",short"}, "MASTER_KEY has 5 characters"),
         ({"DATABASE_URL": "postgresql://app:postgres@db/app"}, "DATABASE_URL: its password"),
+        (
+            {"DATABASE_OWNER_URL": "postgresql://owner:postgres@db/app"},
+            "DATABASE_OWNER_URL: its password",
+        ),
         ({"REDIS_URL": "redis://:redis@cache:6379/0"}, "REDIS_URL: its password"),
     ],
 )
