@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Files are saved, never shown: should a browser show one all the same, nothing in it acts, loads
 #: or has an origin.
 POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
-_MEDIA_TYPE = re.compile(r"^[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?$", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
 
 
 def response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
@@ -29,7 +29,7 @@ def response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
     if request.headers.get("If-None-Match") == etag:
         return HttpResponseNotModified(headers={"ETag": etag})
     media_type = artifact.media_type
-    if not _MEDIA_TYPE.match(media_type):
+    if not _MEDIA_TYPE.fullmatch(media_type):
         media_type = "application/octet-stream"
     answer = FileResponse(
         artifacts.open_content(sha256=artifact.sha256),

@@ -179,6 +179,16 @@ def test_artifact__is_seen_through_its_run(api, runs):
     assert (seeing.status_code, seeing.json()["scope"]) == (403, "artifacts.read")
 
 
+@pytest.mark.parametrize("media_type", ["text/plain\n", "text/html\r\nX-Evil: 1", "no type", ""])
+def test_artifact__of_a_type_that_is_none_is_handed_out_as_bytes(api, line, media_type):
+    artifacts.store(name="a.txt", content=b"hello", media_type=media_type)
+    answered = api.get(f"/artifacts/{Artifact.objects.get().pk}")
+    assert answered.status_code == 200
+    assert b"".join(answered.streaming_content) == b"hello"
+    assert answered["Content-Type"] == "application/octet-stream"
+    assert "X-Evil" not in answered
+
+
 def test_replay__shows_nothing_to_whom_may_start_there_no_more(line):
     def start(client):
         headers = {"idempotency-key": "k-1"}
