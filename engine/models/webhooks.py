@@ -99,6 +99,7 @@ class WebhookDelivery(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        verbose_name_plural = "webhook deliveries"
         indexes = [
             # Manager: what of an endpoint is due, oldest first.
             models.Index(

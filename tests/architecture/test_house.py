@@ -73,3 +73,9 @@ def test_inits__are_empty():
         for path in (ROOT / room).rglob("__init__.py"):
             if path.parent.name != "models":
                 assert path.read_text() == "", path
+
+
+def test_models__have_plurals_that_are_words():
+    """Django only adds an s; the admin shows what comes of it."""
+    plurals = [str(model._meta.verbose_name_plural) for model in apps.get_models()]
+    assert [plural for plural in plurals if re.search(r"([^aeiou]ys|shs|xs|ss)$", plural)] == []
