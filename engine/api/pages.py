@@ -51,6 +51,14 @@ class StepList(Listing[StepEntry]):
 class EventList(Listing[EventEntry]):
     """History of a run, oldest first."""
 
+    follow: str | None = Field(
+        default=None,
+        description=(
+            "On the last page: the address to ask again later for what comes. An event may "
+            "be told twice, known by its `id`; none is left out, however late it was committed"
+        ),
+    )
+
 
 class ArtifactList(Listing[ArtifactEntry]):
     """Files of a run."""

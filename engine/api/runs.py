@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from uuid import UUID  # noqa: TC003
 
 from django.db import transaction
@@ -43,6 +43,7 @@ from engine.representations import (
     StepEntry,
     WhyEntry,
 )
+from engine.streaming import horizon
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -75,6 +76,14 @@ class AfterQuery(Page):
     """Which rows of a run."""
 
     after: RowId | None = Field(default=None, description="Only rows after this id")
+
+
+class EventsQuery(AfterQuery):
+    """Which events of a run."""
+
+    settled: Annotated[int, Field(ge=0, le=requests.BIGINT_MAX)] | None = Field(
+        default=None, description="As `next` and `follow` give it; no part of a filter"
+    )
 
 
 class RunsView(APIView):
@@ -266,16 +275,34 @@ class EventsView(APIView):
         tags=["runs"],
         operation_id="listRunEvents",
         summary="The history of a run, oldest first",
-        parameters=requests.parameters(AfterQuery),
+        description=(
+            "To follow a run by asking again and again, ask `next` while there is one, then "
+            "`follow`, and so on. An event has its id before it can be seen, so one with a lower "
+            "id may come after one with a higher: who went on with the last id as `after` would "
+            "miss it. `follow` begins where nothing can come any more. `GET /runs/{run_id}/stream` "
+            "tells the same without asking, each event once."
+        ),
+        parameters=requests.parameters(EventsQuery),
         responses={200: EventList, 404: Problem},
     )
     def get(self, request: Request, run_id: str) -> Response:
         """List the events."""
-        wanted = requests.query(request, AfterQuery)
+        wanted = requests.query(request, EventsQuery)
         run = _run(request, run_id)
+        # Before the rows are read: what is final then is among them.
+        final = max(horizon.settled() or 0, wanted.after or 0)
         rows = selectors.events(run_id=run.id, limit=wanted.limit, after_id=wanted.after)
         entries = [permissions.shown(request, EventEntry.of(row), run.department) for row in rows]
-        return page(request, entries, limit=wanted.limit, cursor="after")
+        answer = page(request, entries, limit=wanted.limit, cursor="after")
+        # A page may end behind what is final; the pages after it carry that on to `follow`.
+        settled = final if wanted.settled is None else min(wanted.settled, final)
+        if answer.data["next"] is None:
+            answer.data["follow"] = address(request, after=settled or None, settled=None)
+        else:
+            is_final = settled >= entries[-1].id
+            last = {"after": entries[-1].id, "settled": None if is_final else settled}
+            answer.data |= {"next": address(request, **last), "follow": None}
+        return answer
 
 
 class ArtifactsView(APIView):
