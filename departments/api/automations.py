@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from departments import selectors
+from departments.api import examples
 from departments.representations import (
     AutomationDetail,
     AutomationEntry,
@@ -42,6 +43,7 @@ class AutomationsView(APIView):
     """The collection of automations."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(
@@ -63,6 +65,7 @@ class AutomationView(APIView):
     """One automation."""
 
     scopes: ClassVar[dict[str, str]] = READ
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(

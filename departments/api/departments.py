@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from departments import selectors, services
+from departments.api import examples
 from departments.representations import DepartmentEntry
 from engine.api import permissions, principal, requests
 from engine.api.pages import Listing, page
@@ -28,6 +29,7 @@ class DepartmentsView(APIView):
     """The collection of departments."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "departments.read"}
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(
@@ -48,6 +50,7 @@ class DepartmentView(APIView):
     """One department."""
 
     scopes: ClassVar[dict[str, str]] = {"GET": "departments.read"}
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(
@@ -67,6 +70,7 @@ class PauseView(APIView):
     """Pause a department."""
 
     scopes: ClassVar[dict[str, str]] = {"POST": "departments.write"}
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(
@@ -88,6 +92,7 @@ class ResumeView(APIView):
     """Resume a department."""
 
     scopes: ClassVar[dict[str, str]] = {"POST": "departments.write"}
+    examples = examples.BY_FORM
     by_department = True
 
     @extend_schema(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 
+from engine.api import examples
 from engine.api.problems import MEDIA_TYPE, Problem
 
 #: status → (code, detail, when): an example of each refusal.
@@ -47,6 +48,24 @@ class Schema(AutoSchema):
                     found[status] = self._get_response_for_code(Problem, status)
         return dict(sorted(found.items()))
 
+    def _get_request_body(self, direction: Literal["request", "response"] = "request") -> Any:
+        found = super()._get_request_body(direction)
+        if found:
+            self._show(found["content"])
+        return found
+
+    def _show(self, content: dict[str, Any]) -> None:
+        """Put the example of the form beside the schema of each body that has one."""
+        known = examples.BY_FORM | getattr(self.view, "examples", {})
+        for media_type, described in content.items():
+            form = str(described["schema"].get("$ref", "")).rpartition("/")[2]
+            for name, shown in (
+                ((self.get_operation_id(), media_type), examples.BY_CALL),
+                (form.removeprefix("Patched"), known),
+            ):
+                if name in shown:
+                    described["examples"] = {"example": {"value": shown[name]}}
+
     def _refusals(self) -> list[str]:
         """Return the statuses that any call of this shape may be answered."""
         statuses = ["400", "429", "503"]
@@ -67,7 +86,9 @@ class Schema(AutoSchema):
     ) -> Any:
         described: Any = super()._get_response_for_code  # the library says no types of it
         if serializer is not Problem:
-            return described(serializer, status_code, media_types, direction)
+            found = described(serializer, status_code, media_types, direction)
+            self._show(found.get("content", {}))
+            return found
         found = described(serializer, status_code, [MEDIA_TYPE], direction)
         code, detail, when = REFUSALS[status_code]
         example = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator, FormatChecker
 
 from config import description
 from engine.api.problems import MEDIA_TYPE
@@ -99,3 +100,38 @@ def test_description__bounds_numbers_in_words_of_json_schema(described):
     assert (limit["minimum"], limit["maximum"]) == (1, 1000)
     priority = schemas["RunRequest"]["properties"]["priority"]
     assert (priority["minimum"], priority["maximum"]) == (-100, 100)
+
+
+def bodies(described):
+    """Every JSON or form body that is sent, and every JSON one that is answered in success."""
+    for path, method, operation in operations(described):
+        where = f"{method.upper()} {path}"
+        sent = operation.get("requestBody", {}).get("content", {})
+        for media_type, content in sent.items():
+            yield f"{where} {media_type}", content
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                if status < "300" and media_type == "application/json":
+                    yield f"{where} {status}", content
+
+
+def test_description__shows_an_example_of_each_body_that_fits_its_schema(described):
+    found = list(bodies(described))
+    assert len(found) > 60
+    for where, content in found:
+        schema = {"components": described["components"], **content["schema"]}
+        judge = Draft202012Validator(schema, format_checker=FormatChecker())
+        assert content.get("examples"), f"{where} has no example"
+        for example in content["examples"].values():
+            wrong = [error.message for error in judge.iter_errors(example["value"])]
+            assert wrong == [], where
+
+
+def test_description__leaves_nothing_out_of_its_answers(described):
+    """Where an answer has fields, its example shows each: a reader sees all there is."""
+    schemas = described["components"]["schemas"]
+    for where, content in bodies(described):
+        form = content["schema"].get("$ref", "").rpartition("/")[2]
+        if where.split()[-1].isdigit():
+            (example,) = content["examples"].values()
+            assert example["value"].keys() == schemas[form]["properties"].keys(), where
