@@ -23,6 +23,7 @@ REFUSALS: dict[str, tuple[str, str, str]] = {
     "409": ("state_conflict", "The run is succeeded; cannot cancel it", "Not in this state"),
     "413": ("body_too_large", "The body is too large.", "Larger than is taken"),
     "415": ("unsupported_media_type", 'Unsupported media type "text/plain".', "Not JSON"),
+    "416": ("range_not_satisfiable", "The file has 5 bytes.", "The range begins behind the end"),
     "422": ("idempotency_key_reused", "This Idempotency-Key was used.", "Key of another request"),
     "429": ("throttled", "Too many requests; try again in 7 seconds.", "Too often; `Retry-After`"),
     "503": ("database_unavailable", "The database does not answer.", "Try again; `Retry-After`"),
@@ -49,7 +50,8 @@ class Schema(AutoSchema):
         return dict(sorted(found.items()))
 
     def _get_request_body(self, direction: Literal["request", "response"] = "request") -> Any:
-        found = super()._get_request_body(direction)
+        described: Any = super()._get_request_body  # the library says no types of it
+        found = described(direction)
         if found:
             self._show(found["content"])
         return found
@@ -59,12 +61,10 @@ class Schema(AutoSchema):
         known = examples.BY_FORM | getattr(self.view, "examples", {})
         for media_type, described in content.items():
             form = str(described["schema"].get("$ref", "")).rpartition("/")[2]
-            for name, shown in (
-                ((self.get_operation_id(), media_type), examples.BY_CALL),
-                (form.removeprefix("Patched"), known),
-            ):
-                if name in shown:
-                    described["examples"] = {"example": {"value": shown[name]}}
+            call = (self.get_operation_id(), media_type)
+            shown = known.get(form.removeprefix("Patched")) if form else examples.BY_CALL.get(call)
+            if shown is not None:
+                described["examples"] = {"example": {"value": shown}}
 
     def _refusals(self) -> list[str]:
         """Return the statuses that any call of this shape may be answered."""

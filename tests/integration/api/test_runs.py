@@ -404,6 +404,15 @@ def test_automation__shows_its_input_schema_and_graph(api, line):
     assert api.get("/automations/no.such").status_code == 404
 
 
+@pytest.fixture
+def artifact(db):
+    """A file of ten bytes."""
+    from engine import artifacts  # noqa: PLC0415 - models need settings
+
+    artifacts.store(name="digits.txt", content=b"0123456789", media_type="text/plain")
+    return Artifact.objects.get()
+
+
 def test_artifact__is_an_attachment_that_can_run_nothing(api, line, db):
     from engine import artifacts  # noqa: PLC0415 - models need settings
 
@@ -415,6 +424,48 @@ def test_artifact__is_an_attachment_that_can_run_nothing(api, line, db):
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Content-Security-Policy"].startswith("sandbox")
     assert api.get(f"/artifacts/{row.pk}", HTTP_IF_NONE_MATCH=response["ETag"]).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "got", "place"),
+    [
+        ("bytes=0-3", b"0123", "bytes 0-3/10"),
+        ("bytes=7-", b"789", "bytes 7-9/10"),
+        ("bytes=-2", b"89", "bytes 8-9/10"),
+        ("bytes=-200", b"0123456789", "bytes 0-9/10"),
+        ("bytes=9-4000", b"9", "bytes 9-9/10"),
+    ],
+)
+def test_artifact__is_read_in_parts(api, artifact, asked, got, place):
+    part = api.get(f"/artifacts/{artifact.pk}", HTTP_RANGE=asked)
+    assert (part.status_code, b"".join(part.streaming_content)) == (206, got)
+    assert (part["Content-Range"], part["Content-Length"]) == (place, str(len(got)))
+    assert (part["Accept-Ranges"], part["Content-Security-Policy"][:7]) == ("bytes", "sandbox")
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=4-2", "bytes=a-b", "bytes=0-1,4-5", "items=0-1", "bytes=-", "bytes=1-\u0662"]
+)
+def test_artifact__is_answered_whole_where_the_range_says_nothing(api, line, artifact, asked):
+    whole = api.get(f"/artifacts/{artifact.pk}", HTTP_RANGE=asked)
+    assert (whole.status_code, b"".join(whole.streaming_content)) == (200, b"0123456789")
+
+
+def test_artifact__of_another_content_than_the_client_began_with_is_answered_whole(
+    api, line, artifact
+):
+    place, asked = f"/artifacts/{artifact.pk}", {"HTTP_RANGE": "bytes=0-3"}
+    whole = api.get(place, **asked, HTTP_IF_RANGE='"other"')
+    assert (whole.status_code, b"".join(whole.streaming_content)) == (200, b"0123456789")
+    part = api.get(place, **asked, HTTP_IF_RANGE=f'"{artifact.sha256}"')
+    assert (part.status_code, b"".join(part.streaming_content)) == (206, b"0123")
+
+
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=11-20", "bytes=-0"])
+def test_artifact__has_nothing_behind_its_end(api, line, artifact, asked):
+    refused = api.get(f"/artifacts/{artifact.pk}", HTTP_RANGE=asked)
+    assert (refused.status_code, refused["Content-Range"]) == (416, "bytes */10")
+    assert refused.json()["code"] == "range_not_satisfiable"
 
 
 def test_dead_letters__are_listed_and_requeued_once(api, line, tmp_path):
