@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: What a client is told to wait before it connects again, in milliseconds; after the end longer:
 #: a browser that was not told to stop asks for ever.
 RETRY_MILLISECONDS, ENDED_RETRY_MILLISECONDS = 2_000, 60_000
-#: How often is asked whether the listener may still listen, in seconds.
+#: How often is asked whether the listener may still listen when no right has changed (a token may
+#: have expired), in seconds.
 JUDGE_SECONDS = 5.0
 #: How long the first event waits for its position; a long transaction must not keep it back.
 POSITION_SECONDS = 1.0
@@ -88,6 +89,7 @@ class Feed:
         #: Whether the run may have ended: then its row is asked.
         self._has_ended = False
         self._beat_at = self._judged_at = time.monotonic()
+        self._rights = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Begin."""
@@ -241,9 +243,10 @@ class Feed:
             raise _ClosedError(SHUTTING_DOWN)
         if of.rewinds != self._rewinds:
             raise _ClosedError(REWOUND)
-        if time.monotonic() - self._judged_at < JUDGE_SECONDS:
+        is_due = time.monotonic() - self._judged_at >= JUDGE_SECONDS
+        if not is_due and of.rights == self._rights:
             return
-        self._judged_at = time.monotonic()
+        self._judged_at, self._rights = time.monotonic(), of.rights
         try:
             refusal = await of.ask(self._judge)
         except sql.CONNECTION_ERRORS:

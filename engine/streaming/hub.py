@@ -18,6 +18,7 @@ import structlog
 from django import db
 
 from engine import sql
+from engine.access import snapshot
 from engine.streaming import entries
 from engine.streaming.entries import Topic
 from engine.streaming.tail import RewoundError, Tail
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: How often is looked while nothing happens, and while something is on its way, in seconds.
 LOOK_SECONDS, BUSY_SECONDS = 0.2, 0.05
+#: How often is asked whether anybody's right to listen has changed, in seconds. With the age of
+#: what the process knows (`snapshot.FRESH_SECONDS`) it keeps to the second that is promised.
+RIGHTS_SECONDS = 0.25
 #: How long the reader waits after an error of the database, in seconds.
 AWAY_SECONDS = 1.0
 #: Events that wait for one listener; and how many of one topic a look reads.
@@ -113,6 +117,8 @@ class Hub:
         self.is_closing = False
         #: How often another history was found in the database.
         self.rewinds = 0
+        #: The version of keys, revocations and roles by which listeners were last judged.
+        self.rights = 0
         self._tail = Tail()
         #: Ids up to here have been taken, by whomever.
         self.taken = 0
@@ -122,6 +128,7 @@ class Hub:
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="streams-ask")
         self._subscriptions: dict[Topic, set[Subscription]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._begun = self._done = 0
 
@@ -136,6 +143,8 @@ class Hub:
         self._subscriptions.setdefault(topic, set()).add(found)
         if self._reader is None or self._reader.done():
             self._reader = self.loop.create_task(self._read())
+        if self._watcher is None or self._watcher.done():
+            self._watcher = self.loop.create_task(self._watch_rights())
         return found
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -211,6 +220,18 @@ class Hub:
             # Nothing is awaited from here to the end: who subscribes later finds it done.
             if not self._subscriptions or self.is_closing:
                 return
+
+    async def _watch_rights(self) -> None:
+        """Have everybody judged again when a token was revoked or a role has changed."""
+        while self._subscriptions and not self.is_closing:
+            try:
+                version = await self.ask(lambda: snapshot.current().revocations.version)
+            except sql.CONNECTION_ERRORS:
+                version = self.rights  # nothing is told either
+            if version != self.rights:
+                self.rights = version
+                self._ring()
+            await asyncio.sleep(RIGHTS_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -76,14 +76,17 @@ def test_stream__ends_within_seconds_of_its_token(web, listen, run_id):
     assert stream.events[-1].data["code"] == "token_invalid"
 
 
-def test_stream__ends_within_seconds_when_its_token_is_revoked(web, listen, run_id):
+def test_stream__ends_within_a_second_when_its_token_is_revoked(web, listen, run_id):
     bearer = token("runs.read", ttl_seconds=600)
     stream = listen(web, f"/runs/{run_id}/stream", headers={"Authorization": f"Bearer {bearer}"})
     stream.hears("snapshot")
     call_command("revoke_token", bearer)
     began = time.monotonic()
     stream.ends(within=20)
-    print(f"\nended {time.monotonic() - began:.1f} s after it was revoked")
+    took = time.monotonic() - began
+    print(f"\nended {took:.2f} s after it was revoked")
+    # Twice the promise: other work of this machine is no part of it.
+    assert took < 2
     assert stream.events[-1].name == "closed"
 
 
