@@ -73,6 +73,18 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     return bind
 
 
+def step_back(pid: int, *, niceness: int) -> None:
+    """Let other processes go first when processor time is scarce.
+
+    Linux may share it by session first (sched_autogroup): there the number of the process alone
+    would change nothing. What the system does not allow is left as it is.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
+
+
 def _gone(process: psutil.Process, *, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -36,6 +36,8 @@ class Service:
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     port: int | None = None
+    #: How far it stands back behind the others when processor time is scarce, 0 to 19.
+    niceness: int = 0
 
 
 @dataclass(kw_only=True)
@@ -72,6 +74,8 @@ class Child:
                 start_new_session=True,
                 preexec_fn=processes.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread
             )
+        if self.service.niceness:
+            processes.step_back(process.pid, niceness=self.service.niceness)
         self._process = process
         self.identity = {"name": self.service.name, **processes.identify(process.pid)}
         self.started_at = time.monotonic()

@@ -18,6 +18,8 @@ HOST = "127.0.0.1"
 ORCHESTRATOR_CONCURRENCY = 2
 #: Open event streams must not hold up the end of web.
 WEB_GRACE_SECONDS = 5
+#: On one machine an answer does not wait behind the work it asks about.
+WORKER_NICENESS = 5
 #: What Flower remembers of tasks; it is a window, not an archive.
 FLOWER_TASKS = 5000
 
@@ -66,6 +68,7 @@ def all_of(
                 "orchestrator", ORCHESTRATOR_CONCURRENCY, ["orchestrator", "dead_letter"]
             ),
             environment=of_workers,
+            niceness=WORKER_NICENESS,
         ),
         *(
             Service(
@@ -74,6 +77,7 @@ def all_of(
                 environment=of_workers
                 | {"WORKER_METRICS_PORT": str(ports.worker_metrics(instance))},
                 port=ports.worker_metrics(instance),
+                niceness=WORKER_NICENESS,
             )
             for instance, name in enumerate(_worker_names(workers))
         ),

@@ -53,3 +53,8 @@ def test_taken__names_the_service_whose_port_is_used():
         shift = holder.getsockname()[1] - options.MANAGER_PORT
         found = services.taken(list(team(ports=options.Ports(shift=shift)).values()))
     assert "manager" in {service.name for service in found}
+
+
+def test_workers__stand_back_behind_those_who_answer():
+    standing_back = {name for name, service in team().items() if service.niceness}
+    assert standing_back == {"orchestrator", "worker1", "worker2"}
