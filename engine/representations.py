@@ -65,7 +65,7 @@ class RunSummary(Disclosed):
             generation=run.generation,
             trigger=run.trigger,
             created_by=run.created_by,
-            dedupe_key=run.dedupe_key,
+            dedupe_key=run.dedupe_key or run.released_key or None,
             correlation_id=run.correlation_id,
             traceparent=run.traceparent,
             priority=run.priority,

@@ -36,6 +36,10 @@ MAX_KEY_CHARACTERS, MAX_CORRELATION_CHARACTERS = 255, 100
 RESERVED_KEYS = ("schedule:", "hook:", "event:")
 #: Smallest and largest priority: a smallint leaves room for finer steps later.
 PRIORITIES = range(-100, 101)
+#: Longest time for which a business key may be held, seconds: ten years.
+MAX_WINDOW_SECONDS = 315_360_000
+#: How often a submission meets a version or a key that has gone on meanwhile.
+TRIES = 4
 #: Years Python can show again in any time zone; PostgreSQL would store far more.
 DEADLINE_YEARS = range(1970, 9999)
 
@@ -68,6 +72,8 @@ def submit(
     trigger: str,
     created_by: str = "",
     dedupe_key: str | None = None,
+    window: float | None = None,
+    until_terminal: bool = False,
     correlation_id: str = "",
     traceparent: str = "",
     priority: int = 0,
@@ -77,14 +83,17 @@ def submit(
     """Accept a run: the row, its whole static plan and the event, durable when this returns.
 
     Inside a transaction of the caller's: durable, and told to workers, when that commits. The same
-    `dedupe_key` for the same automation returns the run that exists. A `traceparent` that is none
-    is ignored, as its standard asks. Raises UnknownAutomationError, or InputInvalidError naming
-    each field at fault; nothing is stored then.
+    `dedupe_key` for the same automation returns the run that exists; with `window` only one that is
+    younger than these seconds, with `until_terminal` only one that has not ended. A `traceparent`
+    that is none is ignored, as its standard asks. Raises UnknownAutomationError, or
+    InputInvalidError naming each field at fault; nothing is stored then.
     """
     declared = registry.automation(automation)
     plain = validated_input(declared=declared, given=input)
     _check_words(
         dedupe_key=dedupe_key,
+        window=window,
+        until_terminal=until_terminal,
         correlation_id=correlation_id,
         priority=priority,
         tags=tags,
@@ -105,14 +114,17 @@ def submit(
         "created_by": created_by,
         "deadline_at": deadline_at,
     }
-    # The version this process remembers may be gone; so it is looked up anew, once.
-    for _ in range(2):
+    # The version this process remembers may be gone: it is looked up anew. A key that its run need
+    # not keep is taken from it; who comes second there meets the run that came first.
+    for _ in range(TRIES):
         ready = moves.submit(values=values | _plan(declared))
         if ready is not None:
             # At once, unless the caller's transaction is open: a message that is faster than the
             # commit finds nothing to claim.
             transaction.on_commit(partial(publishing.publish, ready))
             return Submitted(run_id, created=True)
+        if _may_take(declared.name, dedupe_key, window=window, until_terminal=until_terminal):
+            continue
         existing = _of_key(declared.name, dedupe_key)
         if existing is not None:
             return Submitted(existing.id, created=False)
@@ -303,6 +315,17 @@ def _static_plan(version: int, department: str) -> tuple[dict[str, Any], set[str
     return plan, roots
 
 
+def _may_take(
+    automation: str, dedupe_key: str | None, *, window: float | None, until_terminal: bool
+) -> bool:
+    """Take the key from a run that the request does not count any more."""
+    if not dedupe_key or (window is None and not until_terminal):
+        return False
+    return moves.release_key(
+        automation=automation, key=dedupe_key, window=window, until_terminal=until_terminal
+    )
+
+
 def _of_key(automation: str, dedupe_key: str | None) -> Run | None:
     if not dedupe_key:
         return None
@@ -339,6 +362,8 @@ def input_fields(declared: AutomationDeclaration) -> set[str]:
 def _check_words(
     *,
     dedupe_key: str | None,
+    window: float | None,
+    until_terminal: bool,
     correlation_id: str,
     priority: int,
     tags: Sequence[str],
@@ -347,6 +372,12 @@ def _check_words(
     problems = []
     if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or not is_storable(dedupe_key)):
         problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters of valid text"))
+    if window is not None and not 0 < window <= MAX_WINDOW_SECONDS:
+        problems.append(("window", f"above 0, at most {MAX_WINDOW_SECONDS} seconds"))
+    if window is not None and until_terminal:
+        problems.append(("window", "not together with `until_terminal`"))
+    if not dedupe_key and (window is not None or until_terminal):
+        problems.append(("dedupe_key", "needed for `window` and `until_terminal`"))
     if len(correlation_id) > MAX_CORRELATION_CHARACTERS or not is_storable(correlation_id):
         reason = f"at most {MAX_CORRELATION_CHARACTERS} characters of valid text"
         problems.append(("correlation_id", reason))

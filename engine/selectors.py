@@ -90,9 +90,14 @@ def events(*, run_id: UUID, limit: int, after_id: int | None = None) -> list[Run
     return list(found[:limit])
 
 
-def artifacts(*, run_id: UUID) -> list[Artifact]:
-    """Return the files of a run."""
-    return list(Artifact.objects.filter(run_id=run_id).order_by("created_at", "name"))
+def artifacts(
+    *, run_id: UUID, limit: int | None = None, after: UUID | None = None
+) -> list[Artifact]:
+    """Return the files of a run, oldest first (their ids are UUIDv7), those behind one of them."""
+    found = Artifact.objects.filter(run_id=run_id).order_by("id")
+    if after is not None:
+        found = found.filter(id__gt=after)
+    return list(found[:limit])
 
 
 def output(*, run_id: UUID) -> Any:

@@ -78,6 +78,12 @@ class AfterQuery(Page):
     after: RowId | None = Field(default=None, description="Only rows after this id")
 
 
+class FilesQuery(Page):
+    """Which files of a run."""
+
+    after: UUID | None = Field(default=None, description="Only files stored after this one")
+
+
 class EventsQuery(AfterQuery):
     """Which events of a run."""
 
@@ -158,6 +164,7 @@ class RunsView(APIView):
         """Start a run."""
         requests.query(request, requests.Nothing)
         wanted, files = uploads.read(request, RunRequest)
+        wanted.require_sound_key()
         submissions.require_startable(request, wanted.automation)
         refs = uploads.put(files, wanted)
         asked = wanted.model_dump(mode="json") | {
@@ -194,6 +201,8 @@ class RunsView(APIView):
                 trigger="api",
                 created_by=subject,
                 dedupe_key=wanted.dedupe_key,
+                window=wanted.window,
+                until_terminal=wanted.until_terminal,
                 correlation_id=wanted.correlation_id or requests.request_id(request),
                 traceparent=requests.traceparent(request),
                 priority=wanted.priority,
@@ -314,16 +323,17 @@ class ArtifactsView(APIView):
     @extend_schema(
         tags=["runs"],
         operation_id="listRunArtifacts",
-        summary="The files of a run",
+        summary="The files of a run, oldest first",
+        parameters=requests.parameters(FilesQuery),
         responses={200: ArtifactList, 404: Problem},
     )
     def get(self, request: Request, run_id: str) -> Response:
         """List the files."""
-        requests.nothing(request)
+        wanted = requests.query(request, FilesQuery)
         run = _run(request, run_id)
-        entries = [ArtifactEntry.of(row) for row in selectors.artifacts(run_id=run.id)]
-        shown = [permissions.shown(request, entry, run.department) for entry in entries]
-        return page(request, shown)
+        rows = selectors.artifacts(run_id=run.id, limit=wanted.limit, after=wanted.after)
+        shown = [permissions.shown(request, ArtifactEntry.of(row), run.department) for row in rows]
+        return page(request, shown, limit=wanted.limit, cursor="after")
 
 
 class WhyView(APIView):

@@ -52,6 +52,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^
 Deadline = Annotated[Instant, AfterValidator(_ahead)]
 Priority = Annotated[int, Field(strict=True, ge=runs.PRIORITIES[0], le=runs.PRIORITIES[-1]), WHOLE]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+Window = Annotated[int, Field(strict=True, ge=1, le=runs.MAX_WINDOW_SECONDS), WHOLE]
 
 
 class RunRequest(Strict):
@@ -66,6 +67,17 @@ class RunRequest(Strict):
             f"{', '.join(f'`{prefix}`' for prefix in runs.RESERVED_KEYS)} are the engine's own"
         ),
     )
+    window: Window | None = Field(
+        default=None,
+        description=(
+            "Seconds for which a run keeps its `dedupe_key`; null for good. One that is older does "
+            "not count: the key starts a new run"
+        ),
+    )
+    until_terminal: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="A run that has ended does not count: its `dedupe_key` starts a new one",
+    )
     correlation_id: Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")] = ""
     priority: Priority = Field(default=0, description="Higher goes first")
     tags: Tags = []
@@ -74,6 +86,18 @@ class RunRequest(Strict):
     deadline_at: Moment | None = Field(
         default=None, description="With its offset, ahead; the run is ended when this has passed"
     )
+
+    def require_sound_key(self) -> None:
+        """Refuse a policy for a key without the key, and two policies at once."""
+        errors = []
+        if self.window is not None and self.until_terminal:
+            errors.append(("/window", "not together with `until_terminal`"))
+        if self.dedupe_key is None and (self.window is not None or self.until_terminal):
+            errors.append(("/dedupe_key", "needed for `window` and `until_terminal`"))
+        if errors:
+            raise RequestInvalid(
+                "; ".join(f"Field {place}: {reason}" for place, reason in errors), errors
+            )
 
     def require_ahead(self) -> None:
         """Refuse a deadline that is not one."""

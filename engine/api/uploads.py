@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="BaseModel")
 
 #: Form fields whose text is JSON.
-_JSON_FIELDS = {"input", "tags", "priority"}
+_JSON_FIELDS = {"input", "tags", "priority", "window", "until_terminal"}
 
 FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -39,6 +39,8 @@ FORM_SCHEMA: dict[str, Any] = {
         "automation": {"type": "string"},
         "input": {"type": "string", "description": "The input as JSON, files left out"},
         "dedupe_key": {"type": "string"},
+        "window": {"type": "integer"},
+        "until_terminal": {"type": "boolean"},
         "correlation_id": {"type": "string"},
         "priority": {"type": "integer"},
         "tags": {"type": "string", "description": "A JSON list of texts"},

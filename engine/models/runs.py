@@ -70,6 +70,8 @@ class Run(models.Model):
     error_code = models.CharField(max_length=100, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
     dedupe_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - unique when set
+    #: The key it was started under, once a later run may have that.
+    released_key = models.CharField(max_length=255, blank=True, default="", db_default="")
     correlation_id = models.CharField(max_length=100, blank=True, default="")
     traceparent = models.CharField(
         max_length=55, blank=True, default="", db_default="", help_text="W3C Trace Context"

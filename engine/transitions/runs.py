@@ -54,6 +54,15 @@ SELECT run.id AS run_id, s.id AS next_id, s.queue AS next_queue
 FROM run LEFT JOIN steps s ON s.state = 'queued'
 """
 
+# The one who has waited for this row's lock finds the key gone, and at the next try the run that
+# has it now: of many requests one starts a run.
+RELEASE_KEY = """
+UPDATE engine_run SET dedupe_key = NULL, released_key = dedupe_key
+WHERE automation = %(automation)s AND dedupe_key = %(key)s
+  AND (%(until_terminal)s AND state IN ('succeeded', 'failed', 'cancelled', 'timed_out')
+    OR created_at <= clock_timestamp() - make_interval(secs => %(window)s))
+"""
+
 PAUSE = """
 UPDATE engine_run SET state = 'paused'
 WHERE id = %(run)s AND state IN ('pending', 'running', 'blocked')
@@ -133,6 +142,17 @@ def submit(*, values: dict[str, Any]) -> list[ReadyStep] | None:
     if not found:
         return None
     return [ReadyStep(row.next_id, row.next_queue) for row in found if row.next_id is not None]
+
+
+def release_key(*, automation: str, key: str, window: float | None, until_terminal: bool) -> bool:
+    """Take a business key from a run that is older than `window` seconds, or has ended."""
+    values = {
+        "automation": automation,
+        "key": key,
+        "window": window,
+        "until_terminal": until_terminal,
+    }
+    return sql.count(RELEASE_KEY, values) == 1
 
 
 def pause(*, run_id: UUID) -> bool:

@@ -56,6 +56,13 @@ class Command(OperatorCommand):
         inputs.add_arguments(parser)
         parser.add_argument("--watch", action="store_true", help="follow the run to its end")
         parser.add_argument("--dedupe-key", help="start no second run of this key")
+        counts = parser.add_mutually_exclusive_group()
+        counts.add_argument(
+            "--window", type=float, metavar="SECONDS", help="of the key: count no older run"
+        )
+        counts.add_argument(
+            "--until-terminal", action="store_true", help="of the key: count no run that has ended"
+        )
         parser.add_argument("--priority", type=int, default=0, help="higher goes first")
         parser.add_argument("--tag", action="append", default=[], help="may be repeated")
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="end it after this")
@@ -99,6 +106,8 @@ class Command(OperatorCommand):
                     trigger="command",
                     created_by=by,
                     dedupe_key=options["dedupe_key"],
+                    window=options["window"],
+                    until_terminal=options["until_terminal"],
                     priority=options["priority"],
                     tags=options["tag"],
                     deadline_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None,

@@ -7,12 +7,13 @@ import psycopg
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection, connections
+from django.utils import timezone
 
-from engine import selectors, sql
+from engine import runs, selectors, sql
 from engine.models import Artifact, Run, StepRun
 from tests.catalog.lab import _dsn
 from tests.eventually import eventually
-from tests.integration.faces import work
+from tests.integration.faces import ApiClient, work
 
 SQUARES = {"automation": "lab.squares", "input": {"count": 2}}
 
@@ -37,6 +38,66 @@ def test_start__with_a_used_dedupe_key_answers_200_with_the_same_run(api, line):
     second = api.send("/runs", {**SQUARES, "dedupe_key": "k"})
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
+
+
+def test_start__counts_no_run_that_is_older_than_the_window(api, line):
+    asked = {**SQUARES, "dedupe_key": "k", "window": 60}
+    first = api.send("/runs", asked).json()
+    assert api.send("/runs", asked).json()["id"] == first["id"]
+    Run.objects.update(created_at=timezone.now() - timedelta(seconds=61))
+    later = api.send("/runs", asked)
+    assert (later.status_code, later.json()["id"] == first["id"]) == (201, False)
+    assert api.send("/runs", asked).json()["id"] == later.json()["id"]
+    assert api.send("/runs", {**SQUARES, "dedupe_key": "k"}).json()["id"] == later.json()["id"]
+    keys = {run["id"]: run["dedupe_key"] for run in api.get("/runs").json()["results"]}
+    assert keys == {first["id"]: "k", later.json()["id"]: "k"}
+
+
+def test_start__counts_no_run_that_has_ended(api, line):
+    asked = {**SQUARES, "dedupe_key": "k", "until_terminal": True}
+    first = api.send("/runs", asked).json()
+    assert api.send("/runs", asked).json()["id"] == first["id"]
+    runs.cancel(run_id=UUID(first["id"]), actor="test")
+    assert api.send("/runs", {**SQUARES, "dedupe_key": "k"}).status_code == 200
+    later = api.send("/runs", asked)
+    assert (later.status_code, later.json()["id"] == first["id"]) == (201, False)
+    assert api.get(f"/runs/{first['id']}").json()["dedupe_key"] == "k"
+
+
+def test_start__of_many_that_find_the_run_ended_one_starts_another(api, line):
+    asked = {**SQUARES, "dedupe_key": "k", "until_terminal": True}
+    ended = api.send("/runs", asked).json()["id"]
+    runs.cancel(run_id=UUID(ended), actor="test")
+
+    def ask(_):
+        try:
+            return ApiClient().send("/runs", asked)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(24)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 23 + [201]
+    assert len({answer.json()["id"] for answer in answers} - {ended}) == 1
+    assert Run.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "pointer"),
+    [
+        ({"window": 60}, "/dedupe_key"),
+        ({"until_terminal": True}, "/dedupe_key"),
+        ({"dedupe_key": "k", "window": 60, "until_terminal": True}, "/window"),
+        ({"dedupe_key": "k", "window": 0}, "/window"),
+        ({"dedupe_key": "k", "window": "60"}, "/window"),
+        ({"dedupe_key": "k", "until_terminal": 1}, "/until_terminal"),
+    ],
+)
+def test_start__refuses_a_policy_that_says_nothing(api, line, said, pointer):
+    response = api.send("/runs", {**SQUARES, **said})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["pointer"] == pointer
+    assert not Run.objects.exists()
 
 
 def test_run__a_database_lost_between_two_statements_is_answered_503(api, line, run, monkeypatch):
@@ -344,6 +405,23 @@ def test_run__has_one_address(api, line, run):
     for other in (f"{{{run['id']}}}", f"urn:uuid:{run['id']}", run["id"].replace("-", "")):
         assert api.get(f"/runs/{other}").status_code == 404
     assert api.get(f"/runs/{run['id'].upper()}").status_code == 200
+
+
+def test_files__of_a_run_come_in_pages(api, run):
+    from engine import artifacts  # noqa: PLC0415 - models need settings
+
+    names = [f"{number}.txt" for number in range(5)]
+    for name in names:
+        artifacts.store(name=name, content=name.encode(), media_type="text/plain")
+    Artifact.objects.update(run_id=run["id"])
+    found, following = [], f"/runs/{run['id']}/artifacts?limit=2"
+    sizes = []
+    while following:
+        answer = api.get(following.removeprefix("http://testserver")).json()
+        sizes.append(len(answer["results"]))
+        found += [file["name"] for file in answer["results"]]
+        following = answer["next"]
+    assert (found, sizes) == (names, [2, 2, 1])
 
 
 @pytest.mark.parametrize("identity", ["x", "%00", "0" * 32, "1/../2", "é"])
