@@ -11,7 +11,7 @@ from typing import Any
 RUN_ID = "0199c0de-5e27-73d3-bfe2-371280e90541"
 SHA256 = "155f4d8e23f570da8979a1b081038274f83fc0fb5ac0ac1cbcc5473115dc2493"
 _TOKEN, _REFRESH = "eyJhbGciOiJIUzI1NiIs…", "eyJ0b2tlbl90eXBlIjoi…"
-_SECRET = "whsec_…"  # noqa: S105 - same
+_SECRET = "whsec_…"  # noqa: S105 - same # nosec B105
 
 _LEDGER = {"sha256": SHA256, "name": "ledger.csv", "size": 243866, "media_type": "text/csv"}
 _FAILURE = {"code": "lookup_failed", "message": "The exchange rate of 2026-11-27 is not there."}
@@ -132,7 +132,7 @@ _WEBHOOK = {
     "disabled_at": None,
     "failures": 0,
     "failing_since": None,
-    "old_secret_until": None,
+    "old_secret_until": None,  # no secret # nosec B105
     "created_at": "2026-11-30T08:00:00Z",
     "created_by": "anna",
 }
@@ -165,13 +165,13 @@ _HOOK = {
     "signed": True,
     "input_field": "",
     "enabled": True,
-    "old_secret_until": None,
+    "old_secret_until": None,  # no secret # nosec B105
     "created_at": "2026-11-30T08:00:00Z",
     "created_by": "anna",
 }
 _TOKENS = {
     "access": _TOKEN,
-    "token_type": "Bearer",
+    "token_type": "Bearer",  # no secret # nosec B105
     "expires_in": 900,
     "scopes": ["runs.*", "artifacts.read"],
     "refresh": _REFRESH,
@@ -196,7 +196,7 @@ BY_FORM: dict[str, Any] = {
     },
     "BulkLetters": _PREVIEW | {"results": [_LETTER]},
     "BulkRuns": _PREVIEW | {"results": [_SUMMARY | {"state": "blocked"}]},
-    "Credentials": {"username": "anna", "password": "…"},
+    "Credentials": {"username": "anna", "password": "…"},  # no password # nosec B105
     "DeadLetterEntry": _LETTER,
     "DeadLetterList": _list(_LETTER),
     "DeliveryEntry": _DELIVERY,
