@@ -81,6 +81,10 @@ def _requeue(letters: Sequence[Any], *, wanted: str, actor: str) -> None:
         raise StateConflictError(
             f"Step {given_up} of the same run", wanted=wanted, actual="given up"
         )
+    if failed and not run_moves.take_key_back(run_id=run_id):
+        raise StateConflictError(
+            "The business key of the run", wanted=wanted, actual="with a later run that goes on"
+        )
     moves.reopen(run_id=run_id)
     for letter in letters:
         moves.resolve(dead_letter_id=letter.id, state="requeued", actor=actor)

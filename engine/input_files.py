@@ -25,15 +25,18 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REQUIRED = {name for name, field in ArtifactRef.model_fields.items() if field.is_required()}
 
 
-def named(given: Any) -> dict[str, str]:
-    """Return the files an input names, at whatever depth: dotted place → SHA-256."""
-    found: dict[str, str] = {}
+def named(given: Any) -> list[tuple[str, str]]:
+    """Return the files an input names, at whatever depth: (dotted place, SHA-256) of each.
+
+    A list: keys may hold dots, so two files may stand at what is written as one place.
+    """
+    found: list[tuple[str, str]] = []
     rest: list[tuple[tuple[str, ...], Any]] = [((), given)]
     while rest:
         place, value = rest.pop()
         if isinstance(value, dict):
             if value.keys() >= _REQUIRED and _is_hash(value["sha256"]):
-                found[".".join(place)] = value["sha256"]
+                found.append((".".join(place), value["sha256"]))
             rest += [((*place, str(name)), inner) for name, inner in value.items()]
         elif isinstance(value, list):
             rest += [((*place, str(number)), inner) for number, inner in enumerate(value)]
@@ -49,7 +52,7 @@ def require_readable(given: Any, *, reader: Policy, uploader: str = "") -> None:
     wanted = named(given)
     if not wanted:
         return
-    rows = Artifact.objects.filter(sha256__in=set(wanted.values()))
+    rows = Artifact.objects.filter(sha256__in={sha256 for _, sha256 in wanted})
     reach = reader.departments(READ)
     if not reach.everywhere:
         seen = Q(run__department__in=reach.slugs)
@@ -59,7 +62,7 @@ def require_readable(given: Any, *, reader: Policy, uploader: str = "") -> None:
     known = set(rows.values_list("sha256", flat=True).distinct())
     problems = [
         {"field": place, "reason": MISSING}
-        for place, sha256 in sorted(wanted.items())
+        for place, sha256 in sorted(wanted)
         if sha256 not in known
     ]
     if problems:

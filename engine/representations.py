@@ -43,7 +43,9 @@ class RunSummary(Disclosed):
     created_by: str
     dedupe_key: str | None
     correlation_id: str
-    traceparent: str = Field(description="W3C Trace Context of who asked for it; empty for none")
+    traceparent: str = Field(
+        default="", description="W3C Trace Context of who asked for it; empty for none"
+    )
     priority: int
     tags: list[str]
     error: Failure | None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ORCHESTRATOR_QUEUE = "orchestrator"
 MAX_KEY_CHARACTERS, MAX_CORRELATION_CHARACTERS = 255, 100
 #: How business keys begin that schedules, hooks and the stream make; they can be told beforehand.
-RESERVED_KEYS = ("schedule:", "hook:", "event:")
+RESERVED_KEYS = ("schedule:", "hook:", "event:", "stream:")
 #: Smallest and largest priority: a smallint leaves room for finer steps later.
 PRIORITIES = range(-100, 101)
 #: Longest time for which a business key may be held, seconds: ten years.
@@ -129,7 +129,7 @@ def submit(
         if existing is not None:
             return Submitted(existing.id, created=False)
         _forget_versions()
-    raise StateConflictError("The version", wanted="start it", actual="being replaced")
+    raise StateConflictError("The version or the key", wanted="start it", actual="being replaced")
 
 
 def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str, Any]:
@@ -359,6 +359,23 @@ def input_fields(declared: AutomationDeclaration) -> set[str]:
     return {field.alias or name for name, field in fields.items()}
 
 
+def _key_problems(
+    dedupe_key: str | None, *, window: float | None, until_terminal: bool
+) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or not is_storable(dedupe_key)):
+        problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters of valid text"))
+    if window is not None and not 0 < window <= MAX_WINDOW_SECONDS:
+        problems.append(("window", f"above 0, at most {MAX_WINDOW_SECONDS} seconds"))
+    if window is not None and until_terminal:
+        problems.append(("window", "not together with `until_terminal`"))
+    if (dedupe_key or "").startswith(RESERVED_KEYS) and (window is not None or until_terminal):
+        problems.append(("dedupe_key", "the engine's own keys are for good"))
+    if not dedupe_key and (window is not None or until_terminal):
+        problems.append(("dedupe_key", "needed for `window` and `until_terminal`"))
+    return problems
+
+
 def _check_words(
     *,
     dedupe_key: str | None,
@@ -369,15 +386,7 @@ def _check_words(
     tags: Sequence[str],
     deadline_at: datetime | None,
 ) -> None:
-    problems = []
-    if dedupe_key and (len(dedupe_key) > MAX_KEY_CHARACTERS or not is_storable(dedupe_key)):
-        problems.append(("dedupe_key", f"at most {MAX_KEY_CHARACTERS} characters of valid text"))
-    if window is not None and not 0 < window <= MAX_WINDOW_SECONDS:
-        problems.append(("window", f"above 0, at most {MAX_WINDOW_SECONDS} seconds"))
-    if window is not None and until_terminal:
-        problems.append(("window", "not together with `until_terminal`"))
-    if not dedupe_key and (window is not None or until_terminal):
-        problems.append(("dedupe_key", "needed for `window` and `until_terminal`"))
+    problems = _key_problems(dedupe_key, window=window, until_terminal=until_terminal)
     if len(correlation_id) > MAX_CORRELATION_CHARACTERS or not is_storable(correlation_id):
         reason = f"at most {MAX_CORRELATION_CHARACTERS} characters of valid text"
         problems.append(("correlation_id", reason))

@@ -16,6 +16,8 @@ PR_SET_PDEATHSIG = 1
 # /proc/<pid>/stat after the name in brackets: the 22nd field of all is the start time.
 START_FIELD = 22 - 3
 POLL_SECONDS = 0.02
+#: How often, and how far apart in seconds, the kernel is told how a session shares the processor.
+SHARE_TRIES, SHARE_SECONDS = 5, 0.11
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -81,8 +83,16 @@ def step_back(pid: int, *, niceness: int) -> None:
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
+    for _ in range(SHARE_TRIES):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
+        except BlockingIOError:
+            # Who is not root may say so ten times a second, the whole machine together.
+            time.sleep(SHARE_SECONDS)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _gone(process: psutil.Process, *, seconds: float) -> bool:

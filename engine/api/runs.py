@@ -78,6 +78,10 @@ class AfterQuery(Page):
     after: RowId | None = Field(default=None, description="Only rows after this id")
 
 
+#: What the audit trail says of a request.
+AUDITED = {"automation", "dedupe_key", "window", "until_terminal", "priority", "tags"}
+
+
 class FilesQuery(Page):
     """Which files of a run."""
 
@@ -167,8 +171,7 @@ class RunsView(APIView):
         wanted.require_sound_key()
         submissions.require_startable(request, wanted.automation)
         refs = uploads.put(files, wanted)
-        asked = wanted.model_dump(mode="json") | {
-            "deadline_at": wanted.deadline_at and wanted.deadline_at.timestamp(),
+        asked = wanted.fingerprinted | {
             "files": {name: ref.sha256 for name, ref in refs.items()},
         }
         return idempotency.once(
@@ -209,7 +212,7 @@ class RunsView(APIView):
                 tags=wanted.tags,
                 deadline_at=wanted.deadline_at,
             )
-            after = wanted.model_dump(include={"automation", "dedupe_key", "priority", "tags"})
+            after = wanted.model_dump(include=AUDITED - wanted.unsaid)
             after["created"] = submitted.created
             trail.record("run.submit", kind="run", id=submitted.run_id, actor=subject, after=after)
         run = selectors.run(run_id=submitted.run_id)
@@ -324,6 +327,10 @@ class ArtifactsView(APIView):
         tags=["runs"],
         operation_id="listRunArtifacts",
         summary="The files of a run, oldest first",
+        description=(
+            "A page at a time. Of a run that goes on a file may come to stand on a page that was "
+            "read already: ask again when the run has ended."
+        ),
         parameters=requests.parameters(FilesQuery),
         responses={200: ArtifactList, 404: Problem},
     )

@@ -87,6 +87,21 @@ class RunRequest(Strict):
         default=None, description="With its offset, ahead; the run is ended when this has passed"
     )
 
+    @property
+    def unsaid(self) -> set[str]:
+        """Return the later fields that the request leaves out."""
+        return {"window", "until_terminal"} - self.model_fields_set
+
+    @property
+    def fingerprinted(self) -> dict[str, Any]:
+        """Return what makes the same request under an Idempotency-Key, of any version of this one.
+
+        A field that came later counts only when it says something: what was asked before it was
+        there is still the same.
+        """
+        asked = self.model_dump(mode="json", exclude=self.unsaid)
+        return asked | {"deadline_at": self.deadline_at and self.deadline_at.timestamp()}
+
     def require_sound_key(self) -> None:
         """Refuse a policy for a key without the key, and two policies at once."""
         errors = []

@@ -25,7 +25,8 @@ ALLOWED = frozenset(
     {
         # runs
         *("state", "automation", "department", "created", "trigger", "priority", "tags"),
-        *("deadline_at", "dedupe_key", "correlation_id", "steps", "run_id", "step", "error_code"),
+        *("deadline_at", "dedupe_key", "window", "until_terminal", "correlation_id", "steps"),
+        *("run_id", "step", "error_code"),
         # departments
         *("paused", "max_concurrency", "departments", "automations", "new_versions"),
         # schedules; of an input its digest

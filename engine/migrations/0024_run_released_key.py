@@ -12,4 +12,9 @@ class Migration(migrations.Migration):
             name="released_key",
             field=models.CharField(blank=True, db_default="", default="", max_length=255),
         ),
+        migrations.AddField(
+            model_name="run",
+            name="released_at_end",
+            field=models.BooleanField(db_default=False, default=False),
+        ),
     ]

@@ -72,6 +72,8 @@ class Run(models.Model):
     dedupe_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - unique when set
     #: The key it was started under, once a later run may have that.
     released_key = models.CharField(max_length=255, blank=True, default="", db_default="")
+    #: Whether that was because it had ended: it may be retried only when it can have the key back.
+    released_at_end = models.BooleanField(default=False, db_default=False)
     correlation_id = models.CharField(max_length=100, blank=True, default="")
     traceparent = models.CharField(
         max_length=55, blank=True, default="", db_default="", help_text="W3C Trace Context"

@@ -246,11 +246,12 @@ class Feed:
         is_due = time.monotonic() - self._judged_at >= JUDGE_SECONDS
         if not is_due and of.rights == self._rights:
             return
-        self._judged_at, self._rights = time.monotonic(), of.rights
+        rights = of.rights
         try:
-            refusal = await of.ask(self._judge)
+            refusal = await of.judged(self._judge)
         except sql.CONNECTION_ERRORS:
             return  # nothing can be told either; asked again soon
+        self._judged_at, self._rights = time.monotonic(), rights
         if refusal is not None:
             raise _ClosedError(refusal)
 

@@ -6,6 +6,7 @@ for those who were writing knows of every id taken before that no lower one can 
 
 from __future__ import annotations
 
+import threading
 import time
 
 from engine import sql
@@ -14,6 +15,11 @@ from engine.streaming.tail import FLUSH, TAKEN, WRITERS
 #: How long a page waits for those who write: they mostly take some milliseconds.
 PATIENCE_SECONDS = 0.25
 LOOK_SECONDS = 0.005
+#: Requests of a process that may wait at once: while somebody writes for long, the others are told
+#: at once that it is not known how far the history is final, and the process goes on answering.
+MOST_WAIT = 3
+
+_waiting = threading.BoundedSemaphore(MOST_WAIT)
 
 #: What this very transaction has written it sees; it need not wait for itself.
 OTHERS = f"{WRITERS.rstrip()} AND pid <> pg_backend_pid()"
@@ -27,6 +33,15 @@ def settled(*, patience_seconds: float = PATIENCE_SECONDS) -> int | None:
     None when a transaction stays open for longer than that. Claims commit without waiting for the
     disk, and what a crash takes back may come again under the same id: here the disk is waited for.
     """
+    if not _waiting.acquire(blocking=False):
+        return _settled(0.0)
+    try:
+        return _settled(patience_seconds)
+    finally:
+        _waiting.release()
+
+
+def _settled(patience_seconds: float) -> int | None:
     until = time.monotonic() + patience_seconds
     taken: int = sql.rows(TAKEN)[0][0]
     writers = _writers()

@@ -126,6 +126,7 @@ class Hub:
         # up what they are told.
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="streams-read")
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="streams-ask")
+        self._judging = ThreadPoolExecutor(1, thread_name_prefix="streams-judge")
         self._subscriptions: dict[Topic, set[Subscription]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -171,6 +172,10 @@ class Hub:
     async def ask(self, action: Callable[[], T]) -> T:
         """Run a short read over Django's connection, which is given back after it."""
         return await self.loop.run_in_executor(self._asking, _tidily, action)
+
+    async def judged(self, action: Callable[[], T]) -> T:
+        """Ask likewise who may still listen: not behind what new listeners are shown."""
+        return await self.loop.run_in_executor(self._judging, _tidily, action)
 
     async def page(
         self, topic: Topic, *, after: int, upto: int, limit: int
@@ -224,10 +229,14 @@ class Hub:
     async def _watch_rights(self) -> None:
         """Have everybody judged again when a token was revoked or a role has changed."""
         while self._subscriptions and not self.is_closing:
+            version = self.rights
             try:
-                version = await self.ask(lambda: snapshot.current().revocations.version)
+                version = await self.judged(lambda: snapshot.current().revocations.version)
             except sql.CONNECTION_ERRORS:
-                version = self.rights  # nothing is told either
+                pass  # nothing is told either
+            except Exception:
+                # Whatever it was: the question must go on being asked while others listen.
+                log.exception("streams_rights_unknown")
             if version != self.rights:
                 self.rights = version
                 self._ring()

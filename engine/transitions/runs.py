@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
+from psycopg.errors import UniqueViolation
+
 from engine import sql
 from engine.publishing import ReadyStep
 from engine.transitions import told
@@ -57,10 +60,25 @@ FROM run LEFT JOIN steps s ON s.state = 'queued'
 # The one who has waited for this row's lock finds the key gone, and at the next try the run that
 # has it now: of many requests one starts a run.
 RELEASE_KEY = """
-UPDATE engine_run SET dedupe_key = NULL, released_key = dedupe_key
+UPDATE engine_run
+SET dedupe_key = NULL, released_key = dedupe_key, released_at_end = %(until_terminal)s
 WHERE automation = %(automation)s AND dedupe_key = %(key)s
   AND (%(until_terminal)s AND state IN ('succeeded', 'failed', 'cancelled', 'timed_out')
     OR created_at <= clock_timestamp() - make_interval(secs => %(window)s))
+"""
+
+# The way back, for a run that is to live again: from a later one that has ended too.
+HAND_OVER_KEY = """
+UPDATE engine_run later
+SET dedupe_key = NULL, released_key = later.dedupe_key, released_at_end = true
+FROM engine_run r
+WHERE r.id = %(run)s AND r.released_at_end
+  AND later.automation = r.automation AND later.dedupe_key = r.released_key
+  AND later.state IN ('succeeded', 'failed', 'cancelled', 'timed_out')
+"""
+TAKE_KEY_BACK = """
+UPDATE engine_run SET dedupe_key = released_key, released_key = '', released_at_end = false
+WHERE id = %(run)s AND released_at_end
 """
 
 PAUSE = """
@@ -153,6 +171,20 @@ def release_key(*, automation: str, key: str, window: float | None, until_termin
         "until_terminal": until_terminal,
     }
     return sql.count(RELEASE_KEY, values) == 1
+
+
+def take_key_back(*, run_id: UUID) -> bool:
+    """Give a run that had ended its business key again; False while a later run lives under it.
+
+    Call it in a transaction that holds the run's row.
+    """
+    sql.count(HAND_OVER_KEY, {"run": run_id})
+    try:
+        with transaction.atomic():
+            sql.count(TAKE_KEY_BACK, {"run": run_id})
+    except UniqueViolation:
+        return False
+    return True
 
 
 def pause(*, run_id: UUID) -> bool:

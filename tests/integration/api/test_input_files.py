@@ -65,6 +65,19 @@ def test_start__needs_the_scope_of_contents(foreign):
     refused(start(ApiClient("runs.*"), foreign))
 
 
+def test_start__finds_both_files_at_what_is_written_as_one_place(foreign):
+    client = ApiClient("lab:runs.*", "lab:artifacts.read")
+    mine = artifacts.store(
+        name="mine.csv", content=b"mine", media_type="text/csv", created_by="tester"
+    )
+    own = mine.model_dump(mode="json")
+    given = {"a": {"b.c": own, "b": {"c": foreign}}}
+    assert refused(start(client, given))["errors"] == [
+        {"pointer": "/input/anything/a/b/c", "reason": MISSING}
+    ]
+    assert start(client, {"b.c": own}).status_code == 201
+
+
 @pytest.mark.parametrize("wrap", [lambda ref: [1, {"deep": [ref]}], lambda ref: {"a.b": ref}])
 def test_start__finds_a_file_at_any_depth(foreign, wrap):
     (error,) = refused(start(ApiClient("lab:runs.*"), wrap(foreign)))["errors"]

@@ -64,6 +64,24 @@ def test_start__counts_no_run_that_has_ended(api, line):
     assert api.get(f"/runs/{first['id']}").json()["dedupe_key"] == "k"
 
 
+def test_retry__of_a_run_whose_key_went_on_waits_for_the_later_one(api, line):
+    asked = {"automation": "lab.fragile_fail", "input": {"folder": "/nowhere"}}
+    asked |= {"dedupe_key": "k", "until_terminal": True}
+    first = UUID(api.send("/runs", asked).json()["id"])
+    work(line)
+    assert api.get(f"/runs/{first}").json()["state"] == "failed"
+    later = UUID(api.send("/runs", asked).json()["id"])
+    assert later != first
+    refused = api.send(f"/runs/{first}/retry", {})
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")
+    assert "business key" in refused.json()["detail"]
+    runs.cancel(run_id=later, actor="test")
+    assert api.send(f"/runs/{first}/retry", {}).status_code == 200
+    again = api.send("/runs", asked)
+    assert (again.status_code, again.json()["id"]) == (200, str(first)), "it lives, and has its key"
+    assert api.get(f"/runs/{later}").json()["dedupe_key"] == "k"
+
+
 def test_start__of_many_that_find_the_run_ended_one_starts_another(api, line):
     asked = {**SQUARES, "dedupe_key": "k", "until_terminal": True}
     ended = api.send("/runs", asked).json()["id"]
@@ -193,7 +211,9 @@ def test_start__refuses_a_body_above_the_limit(api, line, settings):
     assert response.status_code == 413
 
 
-@pytest.mark.parametrize("key", ["schedule:1:2026-12-01T02:30:00+00:00", "hook:1:m", "event:1-0"])
+@pytest.mark.parametrize(
+    "key", ["schedule:1:2026-12-01T02:30:00+00:00", "hook:1:m", "event:1-0", "stream:1-0"]
+)
 def test_start__refuses_a_key_under_which_the_engine_would_start_a_run(api, line, key):
     response = api.send("/runs", {**SQUARES, "dedupe_key": key})
     assert response.status_code == 400
