@@ -91,12 +91,15 @@ def events(*, run_id: UUID, limit: int, after_id: int | None = None) -> list[Run
 
 
 def artifacts(
-    *, run_id: UUID, limit: int | None = None, after: UUID | None = None
+    *, run_id: UUID, limit: int | None = None, before: UUID | None = None
 ) -> list[Artifact]:
-    """Return the files of a run, oldest first (their ids are UUIDv7), those behind one of them."""
-    found = Artifact.objects.filter(run_id=run_id).order_by("id")
-    if after is not None:
-        found = found.filter(id__gt=after)
+    """Return the files of a run, newest first (their ids are UUIDv7).
+
+    before: only files older than this one.
+    """
+    found = Artifact.objects.filter(run_id=run_id).order_by("-id")
+    if before is not None:
+        found = found.filter(id__lt=before)
     return list(found[:limit])
 
 

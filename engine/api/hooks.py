@@ -39,7 +39,12 @@ log = structlog.get_logger(__name__)
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Description = Annotated[Text, Field(max_length=incoming.MAX_DESCRIPTION_CHARACTERS)]
 FieldName = Annotated[Text, Field(max_length=100)]
-Secret = Annotated[Text, Field(max_length=200)]
+#: `signing.check_secret` for those who read the description: 24 to 64 bytes in base64, or none.
+BASE64_FORM = (
+    r"^(whsec_(([A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}="
+    r"|([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==)?))?$"
+)
+Secret = Annotated[Text, Field(max_length=200, json_schema_extra={"pattern": BASE64_FORM})]
 #: Said of tokens that are nobody's, and of hooks that are disabled: the same to the letter.
 NOWHERE = "There is nothing at this address."
 

@@ -85,7 +85,10 @@ AUDITED = {"automation", "dedupe_key", "window", "until_terminal", "priority", "
 class FilesQuery(Page):
     """Which files of a run."""
 
-    after: UUID | None = Field(default=None, description="Only files stored after this one")
+    limit: int = Field(
+        default=requests.MAX_LIMIT, ge=1, le=requests.MAX_LIMIT, description="How many at most"
+    )
+    before: UUID | None = Field(default=None, description="Only files older than this one")
 
 
 class EventsQuery(AfterQuery):
@@ -326,7 +329,7 @@ class ArtifactsView(APIView):
     @extend_schema(
         tags=["runs"],
         operation_id="listRunArtifacts",
-        summary="The files of a run, oldest first",
+        summary="The files of a run, newest first",
         description=(
             "A page at a time. Of a run that goes on a file may come to stand on a page that was "
             "read already: ask again when the run has ended."
@@ -338,9 +341,9 @@ class ArtifactsView(APIView):
         """List the files."""
         wanted = requests.query(request, FilesQuery)
         run = _run(request, run_id)
-        rows = selectors.artifacts(run_id=run.id, limit=wanted.limit, after=wanted.after)
+        rows = selectors.artifacts(run_id=run.id, limit=wanted.limit, before=wanted.before)
         shown = [permissions.shown(request, ArtifactEntry.of(row), run.department) for row in rows]
-        return page(request, shown, limit=wanted.limit, cursor="after")
+        return page(request, shown, limit=wanted.limit, cursor="before")
 
 
 class WhyView(APIView):

@@ -168,7 +168,7 @@ class Command(OperatorCommand):
         identity: UUID = options["run"]
         run = selectors.run(run_id=identity)
         steps = selectors.steps(run_id=identity, limit=SHOWN_ROWS)
-        files = selectors.artifacts(run_id=identity)
+        files = selectors.artifacts(run_id=identity)[::-1]
         events = selectors.events(run_id=identity, limit=SHOWN_ROWS) if options["events"] else []
         if self.json:
             document = detail(run)
@@ -259,7 +259,7 @@ class Command(OperatorCommand):
             self.write_json(detail(outcome.run))
         else:
             self.stdout.write(outcome.text)
-            files = selectors.artifacts(run_id=identity)
+            files = selectors.artifacts(run_id=identity)[::-1]
             for row in files:
                 self.stdout.write(f"  {row.name}  {row.size:,} bytes  /artifacts/{row.id}")
         if not outcome.succeeded:

@@ -344,7 +344,7 @@ def test_files__of_a_run_come_in_pages(api, run):
         sizes.append(len(answer["results"]))
         found += [file["name"] for file in answer["results"]]
         following = answer["next"]
-    assert (found, sizes) == (names, [2, 2, 1])
+    assert (found, sizes) == (names[::-1], [2, 2, 1])
 
 
 @pytest.mark.parametrize("identity", ["x", "%00", "0" * 32, "1/../2", "é"])

@@ -1,7 +1,9 @@
 """`POST /hooks/{token}`: who knows the address, and signs, starts an automation once a call."""
 
+import base64
 import json
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +16,7 @@ from standardwebhooks import Webhook
 
 from config.logging import without_hook_tokens
 from engine import registry, runs
+from engine.api import hooks
 from engine.errors import InputInvalidError
 from engine.models import IncomingHook, Run, StepRun
 from engine.webhooks import incoming, signing
@@ -421,3 +424,15 @@ def test_command__adds_disables_and_removes(platform):
     assert "Nothing is changed" in command("hooks", "remove", number)
     assert "Removed 1" in command("hooks", "remove", number, "--apply")
     assert IncomingHook.objects.count() == 1
+
+
+@pytest.mark.parametrize("size", range(20, 70))
+def test_secret__is_described_as_it_is_judged(size):
+    secret = signing.SECRET_PREFIX + base64.b64encode(b"s" * size).decode()
+    described = re.fullmatch(hooks.BASE64_FORM, secret) is not None
+    try:
+        signing.check_secret(secret)
+    except ValueError:
+        assert not described
+    else:
+        assert described
