@@ -83,7 +83,9 @@ class HookRequest(Strict):
 
     automation: Word = Field(description="e.g. finance.cashflow_report")
     description: Description = ""
-    signed: bool = Field(default=True, description="Whether callers must sign (Standard Webhooks)")
+    signed: bool = Field(
+        default=True, strict=True, description="Whether callers must sign (Standard Webhooks)"
+    )
     secret: Secret = Field(
         default="", description="`whsec_…`, if the other side has made it; else one is made here"
     )

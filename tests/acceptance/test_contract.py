@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 #: How long to look for a fault; five minutes once before a release.
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
 #: What no schema can say: whether an automation of this name exists, which of two cursors is meant,
-#: whether a moment lies ahead, whether an address may be called. There a request that fits the
-#: schema may be refused; every other check stays.
+#: whether a moment lies ahead, whether an address may be called, how long a file is. There a
+#: request that fits the schema may be refused; every other check stays.
 CONFIGURATION = """
 [[operations]]
 include-operation-id = [
     "startRun", "listRuns", "changeRun", "createWebhook", "changeWebhook", "createHook",
-    "changeHook",
+    "changeHook", "downloadArtifact",
 ]
 checks.positive_data_acceptance.enabled = false
 
