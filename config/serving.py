@@ -1,23 +1,28 @@
 """How web answers a request: take its body within bounds, work in one thread, send in pieces.
 
-Django's own handler crosses between event loop and threads at every middleware and starts a thread
-for each request: with 50 requests at once the crossings were the time, not the work. Here the whole
-chain runs in one of a fixed number of threads. Health has threads of its own, so that it answers
-while every other one hangs in a dependency that stands still.
+Django's own handler crosses between event loop and threads at every middleware and signal, and
+starts a thread for each request and a second task to hear of a client that leaves: with 50 requests
+at once the crossings were the time, not the work. Here all that is done for a request, from its
+signals to its middleware and view, is done in one of a fixed number of threads, and who leaves is
+listened for only while a stream is sent. Health has threads of its own, so that it answers while
+every other one hangs in a dependency that stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
-from asgiref.sync import sync_to_async
 from corsheaders.middleware import CorsMiddleware
 from django import db
 from django.conf import settings
-from django.core.handlers.asgi import ASGIHandler
-from django.http import StreamingHttpResponse
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.http import FileResponse, StreamingHttpResponse
+from django.urls import set_script_prefix
 
 from config import ending, problems
 from config.content_security import ContentSecurity
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     Chain = Callable[[HttpRequest], HttpResponseBase]
     Refusal = tuple[int, str, str]
+
+T = TypeVar("T")
 
 #: More than this only wait for the connection pool and for the interpreter's lock.
 REQUEST_THREADS = 16
@@ -78,17 +85,59 @@ class Handler(ASGIHandler):
         # No ThreadSensitiveContext: it would start a thread for every request.
         await self.handle(scope, _BoundedBody(scope, receive), send)
 
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Run middleware and view in one thread."""
-        chain = self._refuse if _refusal(request) else self.get_response
-        threads = self._health if request.path_info in HEALTH_PATHS else self._threads
-        answer = sync_to_async(_answered, thread_sensitive=False, executor=threads)
-        response: HttpResponseBase = await answer(chain, request)
-        if isinstance(response, StreamingHttpResponse) and not response.is_async:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the body, do the work in a thread, send what comes of it."""
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        threads = self._health if scope["path"] in HEALTH_PATHS else self._threads
+        response = await _in_thread(threads, self._respond, scope, body)
+        if isinstance(response, StreamingHttpResponse):
+            await self._stream(response, receive, send)
+        else:
+            await self.send_response(response, send)
+
+    def _respond(self, scope: Scope, body: IO[bytes]) -> HttpResponseBase:
+        """Do all that Django does for a request, in this thread; a stream is left open."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=type(self), scope=scope)
+        try:
+            response = self._answer(scope, body)
+        finally:
+            body.close()
+            # Back to the pool, also when what follows is a stream.
+            db.close_old_connections()
+        response._handler_class = type(self)  # type: ignore[attr-defined] # noqa: SLF001 - Django's
+        if not response.streaming:
+            response.close()
+        return response
+
+    def _answer(self, scope: Scope, body: IO[bytes]) -> HttpResponseBase:
+        request, unreadable = self.create_request(scope, body)
+        if request is None:
+            return cast("HttpResponseBase", unreadable)
+        return (self._refuse if REFUSAL in scope else self.get_response)(request)
+
+    async def _stream(self, response: StreamingHttpResponse, receive: Receive, send: Send) -> None:
+        """Send until it ends or nobody listens any more."""
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size
+        if not response.is_async:
             # Django would read a file into memory to its end before it sends the first byte.
             pieces = cast("Iterator[bytes]", response.streaming_content)
             response.streaming_content = self._one_by_one(pieces)
-        return response
+        sending = asyncio.create_task(self.send_response(response, send))
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            sent, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
+            await _in_thread(self._threads, response.close)
+        if isinstance(sent, Exception):
+            raise sent
 
     async def send_response(self, response: HttpResponseBase, send: Send) -> None:
         """Send; who takes nothing of a stream for too long is let go."""
@@ -108,8 +157,7 @@ class Handler(ASGIHandler):
             await asyncio.sleep(0)  # uvicorn hears of it
 
     async def _one_by_one(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        following = sync_to_async(_following, thread_sensitive=False, executor=self._threads)
-        while (piece := await following(pieces)) is not None:
+        while (piece := await _in_thread(self._threads, next, pieces, None)) is not None:
             yield piece
 
 
@@ -172,10 +220,6 @@ def _hang_up(send: Send) -> None:
         transport.abort()
 
 
-def _following(pieces: Iterator[bytes]) -> bytes | None:
-    return next(pieces, None)
-
-
 def _head_refusal(scope: Scope) -> Refusal | None:
     """Return why the head of a request is refused: no address or field needs as much."""
     target = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
@@ -194,12 +238,10 @@ def _refusal(request: HttpRequest) -> Refusal | None:
     return scope.get(REFUSAL)
 
 
-def _answered(chain: Chain, request: HttpRequest) -> HttpResponseBase:
-    try:
-        return chain(request)
-    finally:
-        # Back to the pool: Django's own cleaning runs in another thread and cannot see them.
-        db.close_old_connections()
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
+    """Return what work comes to there; asgiref's way asks inspect about it at every call."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(threads, context.run, work, *arguments)
 
 
 def _refused(request: HttpRequest) -> HttpResponseBase:

@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from engine import sql
-from engine.models import Run
-from engine.selectors import OF_VERSION
+from engine import run_rows, sql
 from engine.states import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from engine.models import Run
 
 #: Below and above every id.
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
@@ -102,8 +102,7 @@ def runs(
     states: any of these, where `wanted` names no state.
     """
     ids = _ids(wanted, limit=limit, before=before, after=after, states=states)
-    found = Run.objects.filter(pk__in=ids)
-    return list(found.select_related("version").defer("input", *OF_VERSION).order_by("-id"))
+    return run_rows.many(ids=ids)
 
 
 def count(*, wanted: Wanted, at_most: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F
 
 from engine import artifacts as store
-from engine import definitions, sql
+from engine import definitions, run_rows, sql
 from engine.errors import NotFoundError
 from engine.graph import UNMAPPED
 from engine.models import Artifact, Run, RunEvent, StepOutput, StepRun
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 WHOLE = 100.0
-#: What a version holds beside its number: large, and nobody who shows a run shows it.
-OF_VERSION = ("version__graph", "version__input_schema")
 #: Sort the steps of a run; by the bare id PostgreSQL may go along all steps there ever were until
 #: it meets the run's.
 BY_ID_OF_ONE_RUN, LAST_OF_ONE_RUN = (F("id") + 0).asc(), (F("id") + 0).desc()
@@ -45,7 +43,7 @@ class Progress:
 
 def run(*, run_id: UUID) -> Run:
     """Return a run with its version's number, or NotFoundError."""
-    found = Run.objects.select_related("version").defer(*OF_VERSION).filter(pk=run_id).first()
+    found = run_rows.one(run_id=run_id)
     if found is None:
         raise NotFoundError(f"There is no run {run_id}")
     return found

@@ -17,10 +17,9 @@ from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 50
-#: The limit is of the platform: whatever else the machine did in one window, it must hold in one.
-SECONDS, WINDOWS = 12, 4
+SECONDS = 20
 LIMIT_MS = 300
-#: Enough for the last window: workers do some 2,000 a second when left alone.
+#: Enough that workers are busy to the last second: they do some 2,000 a second when left alone.
 BACKLOG = 90_000
 DONE = "SELECT count(*) FROM engine_steprun WHERE state = 'succeeded'"
 OPEN = "SELECT count(*) FROM engine_steprun WHERE state IN ('ready', 'queued', 'running')"
@@ -40,15 +39,6 @@ def busy(tmp_path):
 
 @pytest.mark.timeout(300)
 def test_api__answers_within_the_guides_limit_while_work_drains(busy, capsys):
-    for _ in range(WINDOWS):
-        p95 = measured(busy, capsys)
-        if max(p95.values()) < LIMIT_MS:
-            break
-    assert max(p95.values()) < LIMIT_MS, p95
-
-
-def measured(busy, capsys):
-    """Return the p95 of each call in a window of time in which there was work all along."""
     before = busy.rows(DONE)[0][0]
     done = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.load", busy.url, str(RATE), str(SECONDS)],
@@ -71,4 +61,4 @@ def measured(busy, capsys):
     for call in CALLS:
         (answered,) = found[call]["statuses"]
         assert answered in {"200", "201"}, found[call]["statuses"]
-    return p95
+        assert p95[call] < LIMIT_MS, call

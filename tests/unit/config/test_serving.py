@@ -4,7 +4,8 @@ import asyncio
 import threading
 
 import pytest
-from django.http import FileResponse, HttpResponse
+from django.core import signals
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 from config import serving
@@ -25,6 +26,24 @@ def _file(request):
     return FileResponse(open(request.GET["path"], "rb"))  # noqa: PTH123 - it closes it
 
 
+class _Endless:
+    """A stream of its own pace, and what became of it."""
+
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def respond(self, _request):
+        response = StreamingHttpResponse(self._pieces())
+        response._resource_closers.append(self.closed.set)
+        return response
+
+    async def _pieces(self):
+        while True:
+            yield b"piece"
+            await asyncio.sleep(0.001)
+
+
+endless = _Endless()
 gate = threading.Event()
 waiting = set()
 
@@ -40,6 +59,7 @@ urlpatterns = [
     path("thread", _thread),
     path("file", _file),
     path("wait", _wait),
+    path("endless", endless.respond),
     path("livez", _thread),
 ]
 
@@ -180,3 +200,49 @@ def test_handler__sends_a_file_in_pieces_and_closes_it(handler, tmp_path):
     answered = run(handler, f"/file?path={place}")
     assert sum(map(len, answered.pieces)) == FILE_BYTES
     assert len(answered.pieces) > FILE_BYTES // handler.chunk_size
+
+
+class _Leaving(Call):
+    """Takes three pieces, then leaves."""
+
+    async def receive(self):
+        if self.taken < len(self.chunks):
+            return await super().receive()
+        await self.has_enough.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        await super().send(message)
+        if len(self.sent) > 3:
+            self.has_enough.set()
+
+
+def test_handler__ends_a_stream_whose_client_has_left(handler):
+    endless.closed.clear()
+    leaving = _Leaving("/endless")
+    leaving.has_enough = asyncio.Event()
+    answered = asyncio.run(asyncio.wait_for(leaving.through(handler), 5))
+    assert len(answered.pieces) >= 3
+    assert endless.closed.is_set()
+
+
+def test_handler__tells_a_requests_begin_and_end_where_its_connections_are(handler):
+    threads = []
+
+    def note(**_kwargs):
+        threads.append(threading.current_thread().name)
+
+    signals.request_started.connect(note)
+    signals.request_finished.connect(note)
+    try:
+        answered = run(handler, "/thread")
+    finally:
+        signals.request_started.disconnect(note)
+        signals.request_finished.disconnect(note)
+    assert threads == [answered.pieces[0].decode()] * 2
+
+
+def test_handler__answers_400_to_an_address_that_is_no_text(handler):
+    broken = Call("/thread")
+    broken.scope["query_string"] = b"\xff"
+    assert asyncio.run(broken.through(handler)).status == 400
