@@ -1,3 +1,5 @@
+from urllib.parse import unquote, urlsplit
+
 from django.apps import AppConfig
 
 
@@ -7,5 +9,16 @@ class ConfigConfig(AppConfig):
     name = "config"
 
     def ready(self) -> None:
-        """Make the configured Celery application the current one in every process."""
-        from config import celery  # noqa: F401, PLC0415 - settings must be ready first
+        """Make the configured Celery application the current one; keep our secrets out of logs."""
+        from django.conf import settings  # noqa: PLC0415 - settings must be ready first
+
+        from config import celery  # noqa: F401, PLC0415 - same
+        from config.logs import redaction  # noqa: PLC0415 - same
+
+        redaction.learn(
+            settings.SECRET_KEY,
+            *(part.strip() for part in settings.MASTER_KEY.split(",")),
+            settings.JWT_SECRET,
+            settings.DATABASES["default"]["PASSWORD"],
+            unquote(urlsplit(settings.REDIS_URL).password or ""),
+        )

@@ -20,6 +20,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 from django.conf import settings
 
 from config.environment import without_query
+from config.logs import identity
 from engine import registry
 from engine.postgresql import bounded
 from orchestration import canary, children, garbage, routing, worker
@@ -160,6 +161,7 @@ def keep_logging(**_options: Any) -> None:
 def before_fork(sender: Any, **_options: Any) -> None:
     """Open nothing that a forked child would share, and refuse a Redis that evicts queues."""
     bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
+    identity.serve(sender.hostname)  # and this
     worker.prepare()
     alarm.install(worker=sender, grace_seconds=settings.WORKER_GRACE_SECONDS)
 

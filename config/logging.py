@@ -1,80 +1,117 @@
-"""One log for everything: structlog and the standard library, to the terminal and to a file.
+"""One log for everything: structlog and the standard library, to the terminal and to files.
 
-The file is always JSON, one line an event, with `correlation_id`, `run_id` and `step_id` where they
-are bound. The terminal is JSON or made for people. Payloads are never logged.
+Files are JSON, one line an event: `app.log` has every process, `manager.log` the manager's lines
+again. Stdout is for people on a terminal and JSON elsewhere. What a line may say: `config.logs`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from config.logs import fields, identity, redaction
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-#: Names whose values never reach a log line, whoever logs them.
-SECRET_NAMES = frozenset(
-    {"password", "secret", "token", "authorization", "api_key", "jwt", "cookie", "input", "payload"}
-)
+APP_LOG = "app.log"
+#: Processes whose lines stand in a file of their own as well.
+OWN_LOGS = {identity.MANAGER: "manager.log"}
+#: Not rotated by default before it has this size, and so many are kept beside it.
+FILE_BYTES, GENERATIONS = 20_000_000, 5
 
 
-#: The address of an incoming webhook is its password.
-HOOK = re.compile(r"(/hooks/)[^\s'\"?#/]+")
+class Terminal(logging.StreamHandler[Any]):
+    """Write to stdout: for people where it is a terminal, JSON where something collects it.
+
+    Decided a line, because commands move it to stderr, which may be the one and not the other.
+    """
+
+    def __init__(
+        self, *, human: logging.Formatter, machine: logging.Formatter, json: bool | None
+    ) -> None:
+        """Take both formats; `json` decides, None lets the stream decide."""
+        super().__init__(sys.stdout)
+        self.human = human
+        self.machine = machine
+        self.json = json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line in the format of the stream it goes to."""
+        json = self.json
+        if json is None:
+            json = not self.stream.isatty()
+        return (self.machine if json else self.human).format(record)
 
 
-def without_hook_tokens(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide tokens in addresses that Django, or a server in front of it, logs."""
-    for name, value in event.items():
-        shown = str(value) if name == "request" else value
-        if isinstance(shown, str) and "/hooks/" in shown:
-            event[name] = HOOK.sub(r"\1[hidden]", shown)
-    return event
-
-
-def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide values by the name they are logged under."""
-    for name in event:
-        if name.lower() in SECRET_NAMES:
-            event[name] = "[hidden]"
-    return event
-
-
-def shared_processors() -> list[Processor]:
-    """Return what every line passes, ours or a library's."""
+def shared_processors(*, names: frozenset[str], library: bool) -> list[Processor]:
+    """Return what every line passes, ours or a library's, where it is written."""
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        without_secrets,
-        without_hook_tokens,
+        identity.identified,
+        redaction.only_shown(names=names, library=library),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
 
 
+def last_processors(*, error_texts: bool) -> list[Processor]:
+    """Return what every line passes before it is rendered."""
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        redaction.without_query,
+        redaction.errors(texts=error_texts),
+        redaction.clean,
+        in_order,
+    ]
+
+
+def in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put what every line says first; level names as `grep -E "(ERROR|WARN|CRITICAL)"` finds."""
+    if "level" in event:
+        event["level"] = str(event["level"]).upper()
+    first = {name: event[name] for name in fields.PLACE if name in event}
+    return first | {name: value for name, value in event.items() if name not in first}
+
+
+def without_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out what whoever looks at a process' own output knows."""
+    for name in ("process", "pid", "worker"):
+        event.pop(name, None)
+    return event
+
+
 def human_renderer(*, colors: bool) -> Processor:
-    """Return the terminal's renderer: short, one line first, traceback below."""
+    """Return the terminal's renderer: short, one line first, places of an error below."""
     return structlog.dev.ConsoleRenderer(
         colors=colors,
         pad_event_to=0,
         pad_level=False,
+        sort_keys=False,
         timestamp_key="timestamp",
         exception_formatter=structlog.dev.plain_traceback,
+        level_styles=LEVEL_STYLES if colors else None,
     )
 
 
-def configure() -> None:
+_STYLES = structlog.dev.ConsoleRenderer.get_default_level_styles()
+#: By the names that lines carry.
+LEVEL_STYLES = {name.upper(): style for name, style in _STYLES.items()}
+
+
+def configure(*, names: frozenset[str]) -> None:
     """Point structlog at the standard library, where `logging_config` takes over."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            *shared_processors(),
+            *shared_processors(names=names, library=False),
             structlog.processors.StackInfoRenderer(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -85,38 +122,58 @@ def configure() -> None:
 
 
 def logging_config(
-    *, json: bool, level: str, directory: Path, file: str = "app.log"
+    *,
+    level: str,
+    directory: Path,
+    json: bool | None = None,
+    limit_bytes: int = FILE_BYTES,
+    generations: int = GENERATIONS,
+    more_fields: list[str] | None = None,
+    error_texts: bool = False,
+    process: str | None = None,
 ) -> dict[str, Any]:
     """Return Django's LOGGING; also configures structlog, which has no settings of its own.
 
-    `directory` is made. Where it cannot be written, the terminal is the only log: a read-only
-    container must start.
+    json: what stdout is, None lets it depend on being a terminal. `directory` is made; where it
+    cannot be written, stdout is the only log: a read-only container must start. limit_bytes: when
+    a file is rotated, 0 never; generations: how many are kept. more_fields: shown beside
+    `fields.SHOWN`. error_texts: show what exceptions say, also where it may be a payload.
     """
-    configure()
+    names = redaction.shown_names(more=more_fields or [])
+    configure(names=names)
+    last = last_processors(error_texts=error_texts)
+    chain: list[Processor] = [
+        structlog.stdlib.ExtraAdder(),
+        *shared_processors(names=names, library=True),
+    ]
+    formats: dict[str, list[Processor]] = {
+        "json": [*last, structlog.processors.JSONRenderer(default=str)],
+        "human": [
+            *last,
+            redaction.plain_text,
+            without_process,
+            human_renderer(colors=sys.stdout.isatty()),
+        ],
+    }
+    human, machine = (
+        structlog.stdlib.ProcessorFormatter(processors=formats[name], foreign_pre_chain=chain)
+        for name in ("human", "json")
+    )
     handlers: dict[str, Any] = {
-        "terminal": {
-            "class": "logging.StreamHandler",
-            "stream": "ext://sys.stdout",
-            "formatter": "json" if json else "human",
-        }
+        "terminal": {"()": Terminal, "human": human, "machine": machine, "json": json}
     }
     if _writable(directory):
-        # WatchedFileHandler: several processes append to it, and logrotate may move it away.
-        handlers["file"] = {
-            "class": "logging.handlers.WatchedFileHandler",
-            "filename": str(directory / file),
-            "formatter": "json",
-            "delay": True,
-        }
-    to_json: list[Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(default=str),
-    ]
-    for_people: list[Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        human_renderer(colors=sys.stdout.isatty()),
-    ]
+        files = [APP_LOG]
+        if own := OWN_LOGS.get(process or identity.current()):
+            files.append(own)
+        for file in files:
+            handlers[file.removesuffix(".log")] = {
+                "class": "config.logs.files.RotatedFile",
+                "filename": str(directory / file),
+                "limit_bytes": limit_bytes,
+                "generations": generations,
+                "formatter": "json",
+            }
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -124,9 +181,9 @@ def logging_config(
             name: {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "processors": processors,
-                "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), *shared_processors()],
+                "foreign_pre_chain": chain,
             }
-            for name, processors in {"json": to_json, "human": for_people}.items()
+            for name, processors in formats.items()
         },
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": level},
@@ -136,10 +193,17 @@ def logging_config(
             "celery.app.trace": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
             "django.db.backends": {"level": "WARNING"},
+            # A line a call, with its whole address, which may hold a secret or what is asked for.
+            "httpx": {"level": "WARNING"},
+            "httpcore": {"level": "WARNING"},
             # A refused request is an answer, not an incident; what breaks is logged as an error.
             "django.request": {"level": "ERROR"},
             # Nor is a wrong Host header, which anybody can send as often as he likes.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
+            # The server's own handlers would write past the files and past the redaction.
+            "uvicorn": {"handlers": [], "propagate": True},
+            "uvicorn.error": {"handlers": [], "propagate": True},
+            "uvicorn.access": {"handlers": [], "propagate": False},
         },
     }
 

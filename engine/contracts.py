@@ -50,6 +50,8 @@ class StepContext(Protocol):
     effect_key: str
     #: The trace of who asked for the run, for calls to others (W3C Trace Context); "" for none.
     traceparent: str
+    #: A logger whose lines name run, step and attempt. Values of fields that are on no list
+    #: (config/logs/fields.py, LOG_FIELDS) are hidden: they may be payload.
     log: Any
     artifacts: ArtifactStore
 

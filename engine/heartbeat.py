@@ -131,7 +131,7 @@ class Heartbeat:
                         with contextlib.suppress(Exception):
                             connection.close()
                     except Exception:
-                        log.exception("heartbeat_failed", step_run_id=watch.step.id)
+                        log.exception("heartbeat_failed", **watch.step.logged)
                     if watch.show_at is not None:
                         # A step that began since the last look is not shown later for it.
                         wait = min(max(watch.show_at - time.monotonic(), LEAST_SECONDS), wait)
@@ -150,13 +150,13 @@ class Heartbeat:
             if cancel is None:
                 watch.lost = True
                 watch.ends_at = min(watch.deadline, now + settings.CANCEL_GRACE_SECONDS)
-                log.warning("claim_lost", step_run_id=watch.step.id)
+                log.warning("claim_lost", **watch.step.logged)
             else:
                 if cancel and watch.cancel_since is None:
                     watch.cancel_since = now
                 if watch.progress is not None:
                     done, total = watch.progress
-                    log.info("step_progress", step_run_id=watch.step.id, done=done, total=total)
+                    log.info("step_progress", done=done, total=total, **watch.step.logged)
                     watch.progress = None
         if watch.lost:
             # Somebody else has the step: there is no verdict to write, only a process to free.
@@ -186,7 +186,7 @@ class Heartbeat:
 
     def _end(self, watch: Watch, *, reason: str) -> None:
         if self.end_process is not None:
-            log.warning("process_ended", step_run_id=watch.step.id, reason=reason)
+            log.warning("process_ended", reason=reason, **watch.step.logged)
             self.end_process()
 
 

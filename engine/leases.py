@@ -242,7 +242,7 @@ STOPPED = _Ending(
 
 def _crash(row: Any) -> _Ending:
     crashes = row.crashes + 1
-    log.warning("worker_lost", step_run_id=row.id, run_id=str(row.run_id), crashes=crashes)
+    log.warning("worker_lost", crashes=crashes, **_logged(row))
     last = crashes >= policies.MAX_CRASHES
     return _Ending(
         code="worker_lost",
@@ -251,6 +251,18 @@ def _crash(row: Any) -> _Ending:
         failures=0,
         crashes=1,
     )
+
+
+def _logged(row: Any) -> dict[str, Any]:
+    """Return what a line says of an attempt that was lost: whose it was, not who found it."""
+    return {
+        "run_id": str(row.run_id),
+        "step": row.key,
+        "step_id": row.id,
+        "attempt": row.attempt,
+        "worker": row.worker,
+        "correlation_id": row.correlation_id,
+    }
 
 
 def _overran(row: Any, graph: Graph, deadline_at: datetime) -> _Ending:
@@ -263,7 +275,7 @@ def _overran(row: Any, graph: Graph, deadline_at: datetime) -> _Ending:
         error = outcomes.no_progress(limits.progress_within)
     else:
         error = outcomes.timeout(allowed)
-    log.warning("step_overran", step_run_id=row.id, run_id=str(row.run_id), code=error.code)
+    log.warning("step_overran", code=error.code, **_logged(row))
     tries = row.failures + 1
     last = tries >= limits.retry.attempts
     return _Ending(

@@ -96,7 +96,7 @@ def _described(error: BaseException) -> tuple[str, str, bool]:
     """Return code, safe message and whether a retry is pointless.
 
     Only what a StepError says is stored; of any other exception its class, never its text, which
-    may hold secrets or payloads. The text goes to the log, where access is an operator's.
+    may hold secrets or payloads. The log has its places.
     """
     if isinstance(error, StepError):
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from engine import dead_letters
+from engine import dead_letters, selectors
 
 log = structlog.get_logger(__name__)
 
@@ -22,11 +22,12 @@ def notify(*, dead_letter_id: int) -> bool:
         dead_letter_id=letter.pk,
         run_id=str(letter.run_id),
         step_id=letter.step_run_id,
+        correlation_id=selectors.run(run_id=letter.run_id).correlation_id,
         department=letter.department,
         automation=letter.automation,
         step=letter.step,
         error_code=letter.error_code,
-        attempts=letter.attempts,
+        attempt=letter.attempts,
         remedy=f"manage.py dlq show {letter.pk}",
     )
     return True

@@ -24,6 +24,8 @@ START_SECONDS = 120
 STOP_SECONDS = 30
 POLL_SECONDS = 0.2
 READY_POLL_SECONDS = 0.01
+#: How often the size of a log is looked at.
+LOG_LOOK_SECONDS = 5.0
 # Commands often come in rows; the next one finds the servers warm.
 LINGER_SECONDS = 2.0
 STABLE_SECONDS = 30
@@ -38,6 +40,8 @@ class Server(Protocol):
     name: str
     title: str
     log: Path
+    #: Whether it opens its log by name for each line, so that it can be renamed meanwhile.
+    log_follows_name: bool
     stop_signal: signal.Signals
 
     @property
@@ -119,11 +123,15 @@ class Keeper:
         """Watch until nobody uses the server, or until told to end."""
         wake = wakeup.wake_on(SIGNALS, self._note_signal)
         unused_since: float | None = None
+        looked_at = time.monotonic()
         while not self.told_to_end:
             select.select([wake], [], [], POLL_SECONDS)
             wakeup.drain(wake)
             if self.process is not None and self.process.poll() is not None:
                 self._restart()
+            if self.server.log_follows_name and time.monotonic() - looked_at > LOG_LOOK_SECONDS:
+                looked_at = time.monotonic()
+                layout.rotate_log(self.server.log)
             if self.locks.in_use():
                 unused_since = None
                 continue

@@ -54,6 +54,7 @@ class Postgres:
 
     name = "postgres"
     title = "PostgreSQL"
+    log_follows_name = False
     # Fast shutdown: roll back what is open, write a checkpoint, go.
     stop_signal = signal.SIGINT
 

@@ -41,6 +41,7 @@ class Redis:
 
     name = "redis"
     title = "Redis"
+    log_follows_name = True
     stop_signal = signal.SIGTERM
 
     def __init__(

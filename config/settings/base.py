@@ -19,7 +19,7 @@ from config.environment import (
     text,
     words,
 )
-from config.logging import logging_config
+from config.logging import FILE_BYTES, GENERATIONS, logging_config
 from config.settings.interfaces import *
 from config.settings.interfaces import (
     HEADERS_MIDDLEWARE,
@@ -187,7 +187,16 @@ STREAM_HEARTBEAT_SECONDS = number("STREAM_HEARTBEAT_SECONDS", 15.0)
 STREAMS_PER_PROCESS = integer("STREAMS_PER_PROCESS", 1_000)
 STREAMS_PER_SUBJECT = integer("STREAMS_PER_SUBJECT", 500)
 
+# --- logs -----------------------------------------------------------------------------------
 LOG_LEVEL = text("LOG_LEVEL", "INFO")
-LOG_JSON = flag("LOG_JSON", default=False)
-LOGGING = logging_config(json=LOG_JSON, level=LOG_LEVEL, directory=VAR_DIR / "log")
+LOGGING = logging_config(
+    level=LOG_LEVEL,
+    directory=VAR_DIR / "log",
+    # Unset: for people on a terminal, JSON wherever something collects it.
+    json=flag("LOG_JSON", default=False) if text("LOG_JSON", "") else None,
+    limit_bytes=integer("LOG_FILE_BYTES", FILE_BYTES),
+    generations=integer("LOG_FILE_GENERATIONS", GENERATIONS),
+    more_fields=words("LOG_FIELDS", ""),
+    error_texts=flag("LOG_ERROR_TEXT", default=False),
+)
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -68,7 +68,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.service.environment},
+                env={**os.environ, **_spoken(), **self.service.environment},
                 pass_fds=keep_open,
                 # Ctrl-C in the terminal is ours to translate, and the group is ours to end.
                 start_new_session=True,
@@ -127,6 +127,11 @@ class Child:
             lines += more
         rest, self._partial = self._partial, b""
         return [*lines, _text(rest)] if rest else lines
+
+
+def _spoken() -> dict[str, str]:
+    """Return what makes a process speak to people, at once: `up` shows them what it says."""
+    return {"PYTHONUNBUFFERED": "1", "LOG_JSON": os.environ.get("LOG_JSON") or "0"}
 
 
 def _text(line: bytes) -> str:

@@ -230,7 +230,7 @@ class Claimed:
         words = {
             "run_id": str(self.run_id),
             "step": self.key,
-            "step_run_id": self.id,
+            "step_id": self.id,
             "attempt": self.attempt,
             "correlation_id": self.correlation_id,
         }

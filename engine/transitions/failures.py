@@ -120,7 +120,7 @@ FROM back
 """
 RUNNING = """
 SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.crashes, s.failures,
-    s.cancel_requested, s.started_at, r.version_id
+    s.cancel_requested, s.started_at, s.attempt, s.worker, r.version_id, r.correlation_id
 FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
 WHERE {which} s.claim = %(claim)s AND s.state = 'running'
 ORDER BY s.id DESC FOR NO KEY UPDATE OF s

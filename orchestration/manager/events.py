@@ -181,7 +181,12 @@ def _submit(request: incoming.RunRequest) -> None:
         correlation_id=request.correlation_id,
         traceparent=request.traceparent,
     )
-    log.info("run_requested", run_id=str(submitted.run_id), created=submitted.created)
+    log.info(
+        "run_requested",
+        run_id=str(submitted.run_id),
+        created=submitted.created,
+        correlation_id=request.correlation_id,
+    )
 
 
 def _refuse(entry: streams.Entry, *, code: str, reason: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.conf import settings
 from django.core.management.base import CommandError
 
 from engine import dead_letter_selectors, dead_letters
@@ -82,8 +81,8 @@ class Command(OperatorCommand):
             if shown:
                 self.stdout.write(f"{name:<12} {shown}")
         if row.error_code == UNEXPECTED:
-            # A message may hold anything, so none is stored: it is in the log of the machine.
-            self.stdout.write(f"Traceback    grep {row.run_id} {settings.VAR_DIR}/log/app.log")
+            # A message may hold anything, so none is stored: where it was raised is in the log.
+            self.stdout.write(f"Where        manage.py logs --run {row.run_id} --level ERROR")
 
     def do_requeue(self, **options: Any) -> None:
         rows = self._chosen(options)
