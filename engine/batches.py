@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 from django.db import transaction
 
-from engine import definitions, durations, outcomes, publishing, registry, sql
+from engine import definitions, durations, metrics, outcomes, publishing, registry, sql
 from engine.graph import UNMAPPED
 from engine.ports import Known
 from engine.publishing import ReadyStep
@@ -132,6 +132,7 @@ class Batch:
                 log.warning("late_write_refused", **one.step.logged)
             elif one.value is not None and one.step.map_index == UNMAPPED and self._waiting:
                 self._inputs.results[one.step.run_id, one.step.key] = one.value
+        metrics.steps_succeeded(one for one in finished if one.step.id in done)
 
     def complete(self, finished: Sequence[Finished]) -> Completion:
         """Write these results now, in the caller's transaction if one is open."""

@@ -17,6 +17,7 @@ from engine import (
     definitions,
     durations,
     leases,
+    metrics,
     outcomes,
     ports,
     publishing,
@@ -165,6 +166,7 @@ class _Attempt:
             raise ClaimLostError
         self.context.close(None)
         self.batch.accept(completion)
+        metrics.steps_succeeded([finished])
 
     def _plan(self) -> None:
         """Turn a map's planner into its items (one transaction, the run held open meanwhile)."""

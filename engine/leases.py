@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 
-from engine import definitions, outcomes, policies, registry, sql
+from engine import definitions, metrics, outcomes, policies, registry, sql
 from engine.causes import ReleaseReason
 from engine.policies import OnDead
 from engine.transitions import claims, dispatch, failures
@@ -297,8 +298,13 @@ def _end_attempt(row: Any, claim: Any, graph: Graph, ending: _Ending) -> None:
         "crashes": ending.crashes,
     }
     if row.cancel_requested:
+        outcome = metrics.CANCELLED
         failures.cancel(step_run_id=row.id, claim=claim, reason=ending.code)
     elif ending.delay is None:
+        outcome = metrics.DEAD
         failures.bury(**common, fail_run=graph.on_dead == OnDead.FAIL)
     else:
+        outcome = metrics.RETRIED
         failures.retry(**common, delay_seconds=ending.delay)
+    name = graph.by_key[row.key].step
+    transaction.on_commit(lambda: metrics.attempt_lost(row, name, outcome))

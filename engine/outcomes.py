@@ -10,7 +10,7 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
-from engine import runs, sql
+from engine import definitions, metrics, runs, sql
 from engine.errors import EngineError, StepError
 from engine.policies import MAX_CRASHES, OnDead, Retry, crash_delay
 from engine.transitions import claims, failures
@@ -60,6 +60,7 @@ def fail(
             last=last,
         )
         if recorded:
+            _count(step, graph, metrics.DEAD, ran_seconds)
             log.error("step_dead", code=code)
             if fail_run:
                 runs.finish_ending(run_id=step.run_id)
@@ -79,6 +80,7 @@ def fail(
         last=last,
     )
     if recorded:
+        _count(step, graph, metrics.RETRIED, ran_seconds)
         log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
 
 
@@ -149,6 +151,7 @@ def cancel(step: Claimed, reason: str, *, ran_seconds: float, last: bool) -> boo
 
     ended = persistently(write)
     if ended:
+        _count(step, definitions.graph(step.version_id), metrics.CANCELLED, ran_seconds)
         runs.finish_ending(run_id=step.run_id)
     return bool(ended)
 
@@ -162,7 +165,7 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float, last: bool) ->
     code, message = "database_lost", "The database went away while the step ran."
     if step.crashes + 1 >= MAX_CRASHES:
         fail_run = graph.on_dead == OnDead.FAIL
-        _until_recorded(
+        recorded = _until_recorded(
             step,
             lambda: failures.bury(
                 step_run_id=step.id,
@@ -177,8 +180,10 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float, last: bool) ->
             ran_seconds=ran_seconds,
             last=last,
         )
+        if recorded:
+            _count(step, graph, metrics.DEAD, ran_seconds)
         return
-    _until_recorded(
+    recorded = _until_recorded(
         step,
         lambda: failures.retry(
             step_run_id=step.id,
@@ -193,6 +198,14 @@ def hand_back(step: Claimed, graph: Graph, *, ran_seconds: float, last: bool) ->
         ran_seconds=ran_seconds,
         last=last,
     )
+    if recorded:
+        _count(step, graph, metrics.RETRIED, ran_seconds)
+
+
+def _count(step: Claimed, graph: Graph, outcome: str, ran_seconds: float) -> None:
+    name = graph.by_key[step.key].step
+    began = time.monotonic() - ran_seconds
+    metrics.attempt_ended(step, name, outcome, ran_seconds=ran_seconds, began=began)
 
 
 def persistently(

@@ -21,7 +21,7 @@ import redis
 import structlog
 from celery.worker import state
 
-from orchestration.task_base import lost_worker_hint
+from orchestration.task_base import lost_worker_hint, recycled_worker_hint
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -117,7 +117,7 @@ class Alarm:
         try:
             ended = self._kill_children()
             faulthandler.dump_traceback(file=sys.__stderr__ or 2)
-            self._leave_hints(blame=code != EXIT_GRACE_OVER)
+            self._leave_hints(hung=code != EXIT_GRACE_OVER)
             log.critical(event, children_ended=ended, **facts)
         finally:
             os._exit(code)
@@ -130,22 +130,24 @@ class Alarm:
                 os.kill(pid, signal.SIGKILL)
         return len(children)
 
-    @staticmethod
-    def _leave_hints(*, blame: bool) -> None:
+    def _leave_hints(self, *, hung: bool) -> None:
         """Tell the reaper which claims ended with the children, on a connection of its own.
 
-        The pool of connections may be locked by what this signal has interrupted.
+        The pool of connections may be locked by what this signal has interrupted. hung: that is
+        why it ends, and its steps may be to blame; else its grace is over.
         """
         from orchestration import presence, streams  # noqa: PLC0415 - settings must be ready first
 
         lost = [request for request in list(state.active_requests) if request.worker_pid]
-        if lost:
+        if lost or hung:
             with (
                 contextlib.suppress(*streams.AWAY, redis.RedisError),
                 streams.lone_client() as client,
             ):
                 at = presence.clock(client)
-                hints = [lost_worker_hint(request, blame=blame, at=at) for request in lost]
+                hints = [lost_worker_hint(request, blame=hung, at=at) for request in lost]
+                if hung:
+                    hints.append(recycled_worker_hint(self._worker.hostname, reason="hung"))
                 client.rpush(streams.WORKERS_LOST, *(json.dumps(hint) for hint in hints))
 
 

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from engine.access.throttling import Verdict
+from orchestration import breakers
 
 if TYPE_CHECKING:
     from engine.access.throttling import Rate
@@ -86,6 +87,7 @@ class CallCounter:
         with self._lock:
             was_away, self._is_away = self._is_away, True
         if not was_away:
+            breakers.OPENED.labels(breakers.THROTTLING).inc()
             log.warning("throttle_counts_nothing", reason=f"{type(error).__name__}: {error}")
 
     def _script(self) -> Any:

@@ -6,6 +6,8 @@ through a queue of its own, read on the channel of its tasks. The queue is in no
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from typing import Any
@@ -19,6 +21,7 @@ from kombu.common import ignore_errors
 
 from orchestration import messages
 from orchestration.alarm import alarm
+from orchestration.task_base import recycled_worker_hint
 
 log = structlog.get_logger(__name__)
 
@@ -142,6 +145,9 @@ class CanaryStep(bootsteps.StartStopStep):
             return
         reason = "no child begins what it has fetched" if fetched > 0 else "it reads no queue"
         log.critical("worker_deaf", reason=reason, silent_seconds=round(self._silent, 1))
+        with contextlib.suppress(*streams.AWAY, redis.RedisError):
+            hint = recycled_worker_hint(consumer.hostname, reason="deaf")
+            client.rpush(streams.WORKERS_LOST, json.dumps(hint))
         self._forget_silence()
         alarm.end_within_grace()
         # A warm shutdown: what runs may end, what was fetched goes back.

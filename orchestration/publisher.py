@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 import structlog
 
-from orchestration import messages, routing, streams
+from orchestration import breakers, messages, routing, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,6 +60,8 @@ class Publisher:
 
     def __init__(self) -> None:
         self._closed_until = 0.0
+        #: Since when nothing could be sent, on the monotonic clock; 0 while it can.
+        self._paused_at = 0.0
         #: Queue -> what was last seen of it; a plain dict, read and replaced by any thread.
         self._looks: dict[str, Look] = {}
 
@@ -92,7 +94,7 @@ class Publisher:
                 depth, line = streams.backlog(queue, reply_seconds=streams.QUICK_SECONDS)
                 return self._note(queue, backed_up=line or depth > BACKLOG_MESSAGES)
             except (redis.RedisError, OSError) as exc:
-                self._closed_until = time.monotonic() + BREAK_SECONDS
+                self._pause()
                 reason = f"{type(exc).__name__}: {exc}"
                 log.warning("publishing_paused", seconds=BREAK_SECONDS, reason=reason)
                 return True
@@ -144,9 +146,21 @@ class Publisher:
                 if depth > BACKLOG_MESSAGES:
                     self._note(queue, backed_up=True)
         except (redis.RedisError, OSError) as exc:
-            self._closed_until = time.monotonic() + BREAK_SECONDS
+            self._pause()
             raise BrokerAwayError(f"{type(exc).__name__}: {exc}") from exc
         self._closed_until = 0.0
+        if self._paused_at:
+            paused = round(time.monotonic() - self._paused_at, 1)
+            self._paused_at = 0.0
+            log.info("publishing_resumed", paused_seconds=paused)
+
+    def _pause(self) -> None:
+        """Open the breaker, or keep it open."""
+        now = time.monotonic()
+        self._closed_until = now + BREAK_SECONDS
+        if not self._paused_at:
+            self._paused_at = now
+            breakers.OPENED.labels(breakers.PUBLISHING).inc()
 
     def _note(self, queue: str, *, backed_up: bool) -> bool:
         """Remember a look at a queue; when it is backed up, the dispatcher has work from now on."""

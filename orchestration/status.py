@@ -10,6 +10,9 @@ from orchestration import streams
 
 #: A manager that has not spoken for this long counts as gone, in seconds.
 FRESH_SECONDS = 10.0
+#: States of a loop in which it does not do its work.
+TROUBLED = frozenset({"stuck", "waiting", "failing"})
+HEALTHY, DEGRADED = "healthy", "degraded"
 #: After this its entry is removed, in seconds.
 FORGET_SECONDS = 300.0
 
@@ -22,11 +25,18 @@ class ManagerStatus:
     status: str
     age_seconds: float
     loops: dict[str, Any]
+    #: What it has put right since its start: kind -> count and last_at.
+    repairs: dict[str, Any]
 
     @property
     def is_fresh(self) -> bool:
         """Return whether it spoke recently."""
         return self.age_seconds <= FRESH_SECONDS
+
+    @property
+    def is_well(self) -> bool:
+        """Return whether it called itself healthy."""
+        return self.status == HEALTHY
 
 
 def managers() -> list[ManagerStatus]:
@@ -38,7 +48,8 @@ def managers() -> list[ManagerStatus]:
         try:
             said = json.loads(raw)
             age = max(0.0, now - float(said["at"]))
-            entry = ManagerStatus(name.decode(), str(said["status"]), age, dict(said["loops"]))
+            loops, repairs = dict(said["loops"]), dict(said.get("repairs") or {})
+            entry = ManagerStatus(name.decode(), str(said["status"]), age, loops, repairs)
         except (ValueError, KeyError, TypeError):
             client.hdel(streams.MANAGERS, name)
             continue
@@ -49,10 +60,12 @@ def managers() -> list[ManagerStatus]:
     return sorted(found, key=lambda entry: entry.age_seconds)
 
 
-def tell(*, name: str, status: str, loops: dict[str, Any]) -> None:
+def tell(
+    *, name: str, status: str, loops: dict[str, Any], repairs: dict[str, Any] | None = None
+) -> None:
     """Say how a manager is; raises redis.RedisError."""
     client = streams.client(reply_seconds=streams.QUICK_SECONDS)
-    said = {"at": _now(client), "status": status, "loops": loops}
+    said = {"at": _now(client), "status": status, "loops": loops, "repairs": repairs or {}}
     client.hset(streams.MANAGERS, name, json.dumps(said))
 
 

@@ -83,6 +83,11 @@ def worker_name(hostname: str, pid: int) -> str:
     return f"{hostname}/{pid}"
 
 
+def recycled_worker_hint(hostname: str, *, reason: str) -> dict[str, str]:
+    """Return what the reaper reads about a worker that ends itself to be started again."""
+    return {"worker": hostname, "recycled": reason}
+
+
 def lost_worker_hint(request: Request, *, blame: bool, at: float) -> dict[str, Any]:
     """Return what the reaper reads about a child that is gone since `at` (the clock of Redis).
 

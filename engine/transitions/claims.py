@@ -10,7 +10,8 @@ rows of a run are locked by descending id, the run's own row last (see engine/RE
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine import sql, trace_context
@@ -67,7 +68,8 @@ _CLAIMABLE = """s.claim IS NULL AND NOT s.cancel_requested
       AND (s.state || '' = 'queued' OR (s.state || '' = 'ready' AND l.max_concurrency IS NULL))
       AND r.state IN ('pending', 'running', 'blocked') AND NOT l.paused"""
 _OF_STEP = """s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
-        s.crashes"""
+        s.crashes,
+        COALESCE(extract(epoch FROM clock_timestamp() - s.ready_at), 0)::float8 AS waited"""
 _OF_RUN = "version_id, {r}.correlation_id, {r}.traceparent, {r}.department, {r}.automation"
 CLAIM_ONE = sql.compact(_CLAIM).format(
     of_run=told.OF_RUN,
@@ -121,8 +123,8 @@ ORDER BY id DESC FOR NO KEY UPDATE
 # The answer to a claim, or to a completion that claimed successors, was lost on the way.
 OPEN = """
 SELECT s.id, s.run_id, s.key, s.map_index, s.kind, s.lane, s.queue, s.attempt, s.failures,
-    s.crashes, r.version_id, r.input, r.correlation_id, r.traceparent, r.department, r.automation,
-    s.state
+    s.crashes, 0.0::float8 AS waited, r.version_id, r.input, r.correlation_id, r.traceparent,
+    r.department, r.automation, s.state
 FROM engine_run r JOIN engine_steprun s ON s.run_id = r.id
 WHERE r.id IN (SELECT m.run_id
         FROM engine_lease l JOIN engine_steprun m ON m.id = ANY(l.step_run_ids)
@@ -223,6 +225,9 @@ class Claimed:
     automation: str
     #: Whether it is shown as running since it was claimed; else it is queued, held beside others.
     begun: bool
+    #: How long it had been ready when it was claimed, in seconds, and when that was (monotonic).
+    waited: float = 0.0
+    claimed_at: float = field(default_factory=time.monotonic)
 
     @property
     def logged(self) -> dict[str, Any]:

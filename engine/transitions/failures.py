@@ -119,7 +119,7 @@ SELECT run_id, id, 'step.released', attempt, '', '{{"reason": "worker_lost"}}', 
 FROM back
 """
 RUNNING = """
-SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.crashes, s.failures,
+SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.lane, s.crashes, s.failures,
     s.cancel_requested, s.started_at, s.attempt, s.worker, r.version_id, r.correlation_id
 FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
 WHERE {which} s.claim = %(claim)s AND s.state = 'running'

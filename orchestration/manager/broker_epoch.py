@@ -14,9 +14,10 @@ import structlog
 from django.db import connection, transaction
 
 from engine import leases
-from orchestration import streams
+from orchestration import repairs, streams
 from orchestration.manager.loop import Loop
 from orchestration.models import BrokerEpoch
+from orchestration.repairs import Repair
 
 log = structlog.get_logger(__name__)
 
@@ -61,10 +62,12 @@ class BrokerEpochLoop(Loop):
                 defaults={"token": token, "server_run_id": run_id, "epoch": epoch, "since": now},
             )
             returned = leases.broker_lost(sent_before=now)
-        streams.ensure_group()
+        if streams.ensure_group() and known is not None:
+            repairs.note(Repair.STREAM_GROUP, stream=streams.EVENTS)
         streams.client().set(streams.EPOCH, str(token))
         if known is not None:
             log.warning("broker_memory_lost", epoch=epoch, sent_again=returned)
+            repairs.note(Repair.BROKER, returned)
         self._check_policy()
 
     @staticmethod

@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from engine import runs
 from engine.errors import EngineError
-from orchestration import incoming, streams
-from orchestration.manager import outages
+from orchestration import incoming, repairs, streams
+from orchestration.manager import counters, outages
 from orchestration.manager.loop import Loop
+from orchestration.repairs import Repair
 
 if TYPE_CHECKING:
     import threading
@@ -58,6 +59,8 @@ class Events(Loop):
         self._claim_every_seconds = claim_every_seconds
         self._claimed_at = 0.0
         self._group_known = False
+        #: Whether there was a group before: the first of an installation is no repair.
+        self._group_seen = False
         #: Where our own backlog goes on; None when it has been read.
         self._backlog: str | None = "0"
         #: Read, and not handled yet because the database is away: not read again, which would
@@ -83,8 +86,9 @@ class Events(Loop):
     def _turn(self) -> None:
         self._finish()
         if not self._group_known:
-            streams.ensure_group()
-            self._group_known = True
+            if streams.ensure_group() and self._group_seen:
+                repairs.note(Repair.STREAM_GROUP, stream=streams.EVENTS)
+            self._group_known = self._group_seen = True
         # An entry must not be taken, and so counted, while nothing could be done with it.
         _check_database()
         if self._backlog is not None:
@@ -109,6 +113,7 @@ class Events(Loop):
                 count=BATCH,
                 start=position,
             )
+            repairs.note(Repair.STREAM_ENTRIES, len(entries), consumer=self._consumer)
             self._take(self._untired(entries))
             if holes:
                 self._backlog = "0"
@@ -172,15 +177,16 @@ class Events(Loop):
 
 
 def _submit(request: incoming.RunRequest) -> None:
-    submitted = runs.submit(
-        automation=request.automation,
-        input=request.input,
-        trigger="event",
-        created_by=streams.EVENTS,
-        dedupe_key=request.dedupe_key,
-        correlation_id=request.correlation_id,
-        traceparent=request.traceparent,
-    )
+    with counters.PLANNING.time():
+        submitted = runs.submit(
+            automation=request.automation,
+            input=request.input,
+            trigger="event",
+            created_by=streams.EVENTS,
+            dedupe_key=request.dedupe_key,
+            correlation_id=request.correlation_id,
+            traceparent=request.traceparent,
+        )
     log.info(
         "run_requested",
         run_id=str(submitted.run_id),

@@ -15,7 +15,8 @@ from django.conf import settings
 from engine import leases
 from engine.causes import ReleaseReason
 from engine.models import WorkerPresence
-from orchestration import messages, presence, routing, streams
+from orchestration import messages, presence, repairs, routing, streams
+from orchestration.repairs import Repair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,8 @@ class LostMessages:
                     for step in set(absent).difference(lost)
                 }
             if lost:
-                returned += leases.hand_back(step_run_ids=lost, reason=ReleaseReason.MESSAGE_LOST)
+                moved = leases.hand_back(step_run_ids=lost, reason=ReleaseReason.MESSAGE_LOST)
+                returned += repairs.note(Repair.MESSAGES, moved, queue=queue)
         self._missing = still_missing
         return returned
 
@@ -153,7 +155,8 @@ class LostMessages:
             overdue = set(ids)
             first = [step for step in hands.held if step in overdue][:room]
             if first:
-                returned += leases.hand_back(step_run_ids=first, reason=ReleaseReason.STRANDED)
+                moved = leases.hand_back(step_run_ids=first, reason=ReleaseReason.STRANDED)
+                returned += repairs.note(Repair.STRANDED, moved, queue=queue)
         if returned:
             self._shared_at = time.monotonic()
         return returned

@@ -11,8 +11,10 @@ from django.db.models.functions import Now
 
 from engine import outbox
 from engine.models import DeadLetter
-from orchestration import publisher, routing, streams
+from orchestration import publisher, repairs, routing, streams
+from orchestration.manager import counters
 from orchestration.manager.loop import Loop
+from orchestration.repairs import Repair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +41,16 @@ class Outbox(Loop):
         if time.monotonic() - self._rang_at > RING_EVERY_SECONDS:
             self._rang_at = time.monotonic()
             ring_again()
-        return outbox.relay(limit=BATCH, send=send) == BATCH
+        relayed: list[OutboxEvent] = []
+
+        def send_and_keep(events: Sequence[OutboxEvent]) -> None:
+            send(events)
+            relayed.extend(events)
+
+        found = outbox.relay(limit=BATCH, send=send_and_keep)
+        # They are deleted now, and will not come again.
+        counters.count_ended(relayed)
+        return found == BATCH
 
 
 def ring_again() -> None:
@@ -52,6 +63,7 @@ def ring_again() -> None:
     found = list(silent.order_by("id").values_list("pk", flat=True)[:BATCH])
     if found and streams.depth(routing.DEAD_LETTER) == 0:
         publisher.publisher.notify_dead_letters(found)
+        repairs.note(Repair.ANNOUNCEMENTS, len(found))
 
 
 def send(events: Sequence[OutboxEvent]) -> None:

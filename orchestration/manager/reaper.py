@@ -11,10 +11,11 @@ from django.conf import settings
 from django.db import connection
 
 from engine import leases
-from orchestration import presence, streams
+from orchestration import presence, repairs, streams
 from orchestration.manager import outages
 from orchestration.manager.loop import Loop
 from orchestration.manager.lost_messages import LostMessages
+from orchestration.repairs import Repair
 
 if TYPE_CHECKING:
     import threading
@@ -67,6 +68,7 @@ class Reaper(Loop):
         repair = now - self._repaired_at > REPAIR_SECONDS
         self._repaired_at = now if repair else self._repaired_at
         reaped = self.guarded(lambda: leases.reap(limit=CLAIMS, repair=repair))
+        repairs.note(Repair.CLAIMS, reaped)
         # From here on Redis is asked; when it is away, the leases above have had their turn.
         self._last_tick = time.clock_gettime(PAUSE_CLOCK)
         try:
@@ -84,8 +86,10 @@ class Reaper(Loop):
         now = presence.clock(streams.client()) if raw else 0.0
         for item in raw or []:
             hint = parse_hint(item)
-            if hint is not None:
-                self.guarded(
+            if hint is not None and hint.recycled:
+                repairs.note(Repair.RECYCLED, worker=hint.worker, reason=hint.recycled)
+            elif hint is not None:
+                returned = self.guarded(
                     partial(
                         leases.worker_lost,
                         step_run_ids=hint.step_run_ids,
@@ -94,25 +98,30 @@ class Reaper(Loop):
                         ago_seconds=max(0.0, now - hint.at) if hint.at else 0.0,
                     )
                 )
+                repairs.note(Repair.WORKERS, returned, worker=hint.worker)
         return len(raw or [])
 
 
 class Hint(NamedTuple):
     """A worker process that is gone, the StepRuns of its message, and whether they are to blame.
 
-    `at`: since when, on the clock of Redis; 0 from workers that do not say.
+    `at`: since when, on the clock of Redis; 0 from workers that do not say. `recycled`: why a whole
+    worker has ended itself, to be started again; such a hint names no StepRuns.
     """
 
     worker: str
     step_run_ids: list[int]
     blame: bool
     at: float = 0.0
+    recycled: str = ""
 
 
 def parse_hint(raw: bytes) -> Hint | None:
     """Return what a hint says, None for anything that is not a hint of ours."""
     try:
         found = cast("dict[str, Any]", json.loads(raw))
+        if found.get("recycled"):
+            return Hint(str(found["worker"]), [], blame=False, recycled=str(found["recycled"]))
         ids = [int(item) for item in found["step_run_ids"]]
         blame, at = bool(found.get("blame", True)), float(found.get("at", 0.0))
         return Hint(str(found["worker"]), ids, blame, at)

@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from orchestration import status, streams
-from orchestration.manager import outages
+from orchestration import repairs, status, streams
+from orchestration.manager import counters, outages
 from orchestration.manager.access import Access
 from orchestration.manager.broker_epoch import BrokerEpochLoop
 from orchestration.manager.dispatcher import Dispatcher
@@ -97,6 +97,8 @@ class Service(Collector):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._registry.register(self)
+        counters.prepare()
+        repairs.prepare()
         self.server.start()
         threads = [
             threading.Thread(target=loop.run, name=f"loop-{loop.name}", daemon=True)
@@ -105,6 +107,7 @@ class Service(Collector):
         for thread in threads:
             thread.start()
         log.info("manager_started", name=self.name, port=self.server.port, pid=os.getpid())
+        self._tell()
         while not self.stop.wait(TELL_SECONDS):
             self._tell()
         self._end(threads)
@@ -112,14 +115,14 @@ class Service(Collector):
     def health(self) -> dict[str, Any]:
         """Return what /health shows, from memory."""
         loops = {loop.name: loop.status() for loop in self.loops}
-        bad = {"stuck", "waiting", "failing"}
         away = outages.current()
-        degraded = bool(away) or any(found["state"] in bad for found in loops.values())
+        degraded = bool(away) or any(found["state"] in status.TROUBLED for found in loops.values())
         return {
-            "status": "degraded" if degraded else "healthy",
+            "status": status.DEGRADED if degraded else status.HEALTHY,
             "name": self.name,
             "stopping": self.stop.is_set(),
             "loops": loops,
+            "repairs": repairs.shown(),
             "dependencies": {
                 name: {"ok": name not in away, "away_seconds": round(away.get(name, 0.0), 1)}
                 for name in (outages.DATABASE, outages.BROKER)
@@ -159,7 +162,12 @@ class Service(Collector):
     def _tell(self) -> None:
         found = self.health()
         try:
-            status.tell(name=self.name, status=found["status"], loops=found["loops"])
+            status.tell(
+                name=self.name,
+                status=found["status"],
+                loops=found["loops"],
+                repairs=found["repairs"],
+            )
         except redis.RedisError:
             return  # the loops say it already
 

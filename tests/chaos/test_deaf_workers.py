@@ -74,6 +74,9 @@ def test_worker__that_reads_no_queue_is_recycled_and_ends_its_steps_first(
     assert "it reads no queue" in hands.log.read_text()
     assert hands.wait(20) == canary.EXIT_DEAF != 0
     assert StepRun.objects.get(run_id=running, key="patient").state == "succeeded"
+    # It leaves word for the manager, which counts what was put right.
+    hints = [json.loads(raw) for raw in platform.lrange(streams.WORKERS_LOST, 0, -1)]
+    assert [hint["recycled"] for hint in hints if "recycled" in hint] == ["deaf"]
 
 
 @pytest.mark.slow
