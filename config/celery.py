@@ -25,6 +25,7 @@ from engine import registry
 from engine.postgresql import bounded
 from orchestration import canary, children, garbage, routing, worker
 from orchestration.alarm import alarm
+from orchestration.worker_metrics import MetricsStep, worker_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +149,9 @@ app = Celery(
 app.conf.update(configuration(settings.REDIS_URL))
 # Every thread of every process that imports this module publishes through this application.
 app.set_default()
-app.steps["consumer"].update({worker.PresenceStep, canary.CanaryStep, children.ChildrenStep})
+app.steps["consumer"].update(
+    {worker.PresenceStep, canary.CanaryStep, children.ChildrenStep, MetricsStep}
+)
 app.steps["worker"].add(worker.BoundedEnd)
 
 
@@ -163,6 +166,7 @@ def before_fork(sender: Any, **_options: Any) -> None:
     bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
     identity.serve(sender.hostname)  # and this
     worker.prepare()
+    worker_metrics.begin()
     alarm.install(worker=sender, grace_seconds=settings.WORKER_GRACE_SECONDS)
 
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
-from django_prometheus import exports
-from prometheus_client import Counter, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
+from config import exposition
 from engine import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
 HEADER = "X-Request-ID"
@@ -105,7 +106,7 @@ def _route(request: HttpRequest) -> str:
 
 @csrf_exempt
 @require_safe
-def metrics(request: HttpRequest) -> HttpResponse:
-    """Expose this process's metrics, or those of all web processes (PROMETHEUS_MULTIPROC_DIR)."""
-    response: HttpResponse = exports.ExportToDjangoView(request)
-    return response
+def metrics(_request: HttpRequest) -> HttpResponse:
+    """Expose web's metrics and the manager's last sample, from memory."""
+    body = generate_latest(exposition.registry())
+    return HttpResponse(body, content_type=CONTENT_TYPE_LATEST)

@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
+from prometheus_client import disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from orchestration import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
+
+# A second series for each counter, of the moment at which it was first counted: nobody asks for it.
+disable_created_metrics()
 
 #: Name -> (help, labels). Names are fixed by CONTRACT §4.
 GAUGES: dict[str, tuple[str, list[str]]] = {
@@ -33,9 +37,10 @@ GAUGES: dict[str, tuple[str, list[str]]] = {
     "workers_online": ("Worker processes that serve the queue", ["queue"]),
     "dead_letters": ("Dead letters by state", ["department", "state"]),
     "db_connections": ("Connections to the database", ["state"]),
-    "redis_memory_ratio": ("Memory used of maxmemory; 0 without a limit", []),
+    "redis_memory_ratio": ("Memory used of maxmemory; without one, of the machine's memory", []),
     "redis_eviction_ok": ("1 when Redis refuses writes when full instead of dropping queues", []),
     "runs_stuck": ("Open runs in which nothing is under way or waited for", []),
+    "backup_age_seconds": ("Age of the newest backup; without one, of the installation", []),
 }
 #: A sample older than this is not shown: its manager is gone and nobody took over, in seconds.
 MAX_SAMPLE_AGE_SECONDS = 60.0
@@ -91,9 +96,13 @@ def kept() -> tuple[Sample, float] | None:
 class MirrorCollector(Collector):
     """What web registers: the manager's last sample and how old it is."""
 
+    def __init__(self, read: Callable[[], tuple[Sample, float] | None] = kept) -> None:
+        """Take how to come by the sample and its age."""
+        self._read = read
+
     def collect(self) -> Iterable[Metric]:
         """Yield the mirrored gauges; nothing at all when nobody samples."""
-        found = kept()
+        found = self._read()
         if found is None:
             return
         sample, age = found

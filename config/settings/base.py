@@ -151,6 +151,10 @@ COMMIT_PATIENCE_SECONDS = number("COMMIT_PATIENCE_SECONDS", 120.0)
 INLINE_VALUE_BYTES = 64 * 1024
 MAX_ARTIFACT_BYTES = integer("MAX_ARTIFACT_BYTES", 100_000_000)
 
+#: Where a worker shows its metrics; 0: nowhere.
+WORKER_METRICS_PORT = integer("WORKER_METRICS_PORT", 0)
+WORKER_METRICS_ADDRESS = text("WORKER_METRICS_ADDRESS", "127.0.0.1")
+
 # --- browsers -------------------------------------------------------------------------------
 #: Whose pages may call the API by script, `https://app.example.org`; each is named, else nobody's.
 CORS_ALLOWED_ORIGINS = words("CORS_ALLOWED_ORIGINS", "")

@@ -44,6 +44,11 @@ SELECT count(*) FROM (
         ('ready', 'queued', 'running', 'retry_wait', 'sleeping', 'awaiting'))
     LIMIT 1000) stuck
 """
+# What would be lost with the disk: there is no backup yet that could be younger.
+INSTALLATION_AGE = """
+SELECT GREATEST(COALESCE(extract(epoch FROM clock_timestamp() - min(applied)), 0), 0)::float8
+FROM django_migrations
+"""
 
 
 class Gauges(Loop):
@@ -93,6 +98,7 @@ def _database(sample: metrics.Sample) -> None:
     for state, count in _rows(CONNECTIONS):
         sample.add("db_connections", count, state)
     sample.add("runs_stuck", _rows(STUCK)[0][0])
+    sample.add("backup_age_seconds", _rows(INSTALLATION_AGE)[0][0])
 
 
 def _redis(sample: metrics.Sample) -> None:
@@ -101,7 +107,8 @@ def _redis(sample: metrics.Sample) -> None:
     sample.add("redis_stream_pending", status.pending, streams.EVENTS, streams.GROUP)
     sample.add("queue_depth", status.undelivered + status.pending, streams.EVENTS)
     memory = streams.client().info("memory")
-    limit = int(memory.get("maxmemory", 0))
+    # Without a limit of its own Redis grows until the machine has no more.
+    limit = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
     sample.add("redis_memory_ratio", int(memory["used_memory"]) / limit if limit else 0.0)
     policy = memory.get("maxmemory_policy", "noeviction")
     sample.add("redis_eviction_ok", 1.0 if policy == "noeviction" else 0.0)

@@ -220,6 +220,11 @@ class Stack:
                 return child
         raise AssertionError(f"no {name} among the children of up")
 
+    def pool(self, name: str) -> list[psutil.Process]:
+        """Return the processes in which a worker runs its steps: its exporter is none of them."""
+        found = self.find(name).children()
+        return [child for child in found if "celery" in child.cmdline()]
+
     def kill(self, name: str) -> None:
         """End one process as the kernel would: at once, without a word."""
         self.find(name).kill()

@@ -57,7 +57,7 @@ def test_kill_minus_nine__the_run_succeeds_and_each_effect_stands_once(stack, na
 
 def test_kill_minus_nine__of_a_worker_child(stack):
     run_id = begin(stack)
-    children = stack.find("worker").children()
+    children = stack.pool("worker")
     began = time.monotonic()
     children[0].kill()
     check_end(stack, run_id, began, "worker child")

@@ -36,7 +36,7 @@ def test_crash_point_08__worker_killed_with_messages_it_has_not_begun(stack):
     with stack.stopped(stack.find("worker2")):
         victim = stack.find("worker")
         # Nothing is fetched before a child is free: these look free and begin nothing.
-        children = victim.children()
+        children = stack.pool("worker")
         for child in children:
             child.suspend()
         unstarted = [stack.submit("lab.tally", seconds=1) for _ in range(2)]

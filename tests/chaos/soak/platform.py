@@ -145,7 +145,12 @@ class Platform:
         parent = self.process(name)
         try:
             found = parent.children() if parent else []
-            return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+            # Its exporter of metrics is none of them.
+            return [
+                child
+                for child in found
+                if child.status() != psutil.STATUS_ZOMBIE and "celery" in child.cmdline()
+            ]
         except psutil.Error:
             return []
 
