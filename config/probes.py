@@ -57,10 +57,15 @@ class Prober:
         probes: Mapping[str, Callable[[], Answer]],
         *,
         release: Callable[[], None] = lambda: None,
+        words: Callable[[Exception], str] = lambda error: type(error).__name__,
     ) -> None:
-        """Take the probes, and what each thread calls at its end; nothing runs yet."""
+        """Take the probes, what each thread calls at its end, and how errors are told.
+
+        Nothing runs yet.
+        """
         self._probes = probes
         self._release = release
+        self._words = words
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._pid = 0
@@ -105,7 +110,7 @@ class Prober:
             self._threads = [
                 threading.Thread(
                     target=self._run,
-                    args=(probe, self._seats[name], self._stop),
+                    args=(name, probe, self._seats[name], self._stop),
                     name=f"probe-{name}",
                     daemon=True,
                 )
@@ -115,12 +120,19 @@ class Prober:
                 thread.start()
             self._pid = os.getpid()
 
-    def _run(self, probe: Callable[[], Answer], seat: _Seat, stop: threading.Event) -> None:
+    def _run(
+        self, name: str, probe: Callable[[], Answer], seat: _Seat, stop: threading.Event
+    ) -> None:
+        said = ""
         while not stop.is_set():
             try:
                 seat.answer = probe()
+                said = ""
             except Exception as exc:  # noqa: BLE001 - whatever a dependency does is its answer
-                seat.answer = Answer(UNHEALTHY, f"{type(exc).__name__}: {_first_line(exc)}")
+                seat.answer = Answer(UNHEALTHY, self._words(exc))
+                if seat.answer.reason != said:
+                    said = seat.answer.reason
+                    log.warning("probe_failed", probe=name, reason=said, error=_first_line(exc))
             seat.answered_at = time.monotonic()
             seat.first.set()
             stop.wait(EVERY_SECONDS)

@@ -1,16 +1,20 @@
+import json
+import logging
 import os
 import signal
 import threading
 import time
 
 import pytest
+import redis
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
-from config import health, probes
+from config import dependencies, exposition, health, probes
 from config.probes import HEALTHY, UNHEALTHY, Answer, Prober
-from orchestration import streams
+from orchestration import metrics, status, streams
+from orchestration.manager import loop
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.django_db
@@ -111,13 +115,87 @@ def test_prober__calls_an_answer_stale_when_the_next_one_does_not_come(monkeypat
     prober.stop()
 
 
-def test_prober__reports_an_error_as_the_reason():
-    def failing():
-        raise ConnectionError("nobody there\nsecond line")
+def test_prober__tells_an_error_in_words_and_logs_its_text_once(caplog, monkeypatch):
+    monkeypatch.setattr(probes, "EVERY_SECONDS", 0.01)
+    calls = []
 
-    prober = Prober({"bad": failing})
-    assert prober.answers()["bad"] == Answer(UNHEALTHY, "ConnectionError: nobody there")
+    def failing():
+        calls.append(1)
+        raise ConnectionError("nobody at 10.1.2.3\nsecond line")
+
+    prober = Prober({"bad": failing}, words=lambda error: f"in words: {type(error).__name__}")
+    with caplog.at_level(logging.WARNING, logger="config.probes"):
+        assert prober.answers()["bad"] == Answer(UNHEALTHY, "in words: ConnectionError")
+        eventually(lambda: len(calls) > 3, within=5)
     prober.stop()
+    (said,) = [record.msg for record in caplog.records if record.name == "config.probes"]
+    assert (said["probe"], said["error"]) == ("bad", "nobody at 10.1.2.3")
+
+
+def tell(*, status_: str = "healthy", state: str = "working", **more) -> None:
+    status.tell(name="h-0", status=status_, loops={"reaper": {"state": state}}, **more)
+
+
+def test_health_manager__shows_instances_stream_backlog_and_repairs(client, broker):
+    tell(repairs={"messages_lost": {"count": 2, "last_at": "2026-11-30T12:00:00+00:00"}})
+    body = client.get("/health/manager").json()
+    (instance,) = body["instances"]
+    assert (instance["name"], instance["status"]) == ("h-0", "healthy")
+    assert instance["loops"] == {"reaper": "working"}
+    assert instance["repairs"]["messages_lost"]["count"] == 2
+    assert 0 <= body["heartbeat_age_seconds"] < 5
+    assert {"lag_seconds", "undelivered", "pending"} <= set(body["stream"])
+    assert body["dispatch_backlog"]["ready"] == 0
+
+
+@pytest.fixture
+def all_locks_held(monkeypatch):
+    """As if a manager's sessions held every lock; what is judged here is what it says."""
+    held = [(loop.lock_key(name),) for name in dependencies.MANAGER_LOOPS]
+    rows = dependencies._rows
+
+    def answer(statement, *arguments):
+        return held if statement == dependencies.LOCKS_HELD else rows(statement, *arguments)
+
+    monkeypatch.setattr(dependencies, "_rows", answer)
+
+
+def test_health_manager__that_is_well_is_healthy(client, all_locks_held):
+    tell()
+    answer = client.get("/health/manager")
+    assert (answer.status_code, answer.json()["status"]) == (200, "healthy")
+
+
+def test_health_manager__that_holds_its_locks_and_is_in_trouble_is_not_healthy(
+    client, all_locks_held
+):
+    tell(status_="degraded", state="failing")
+    for path in ("/health/manager", "/health"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "h-0 is degraded (reaper failing)" in answer.json()["reason"]
+
+
+def test_health_manager__that_holds_its_locks_and_is_silent_is_not_healthy(
+    client, broker, all_locks_held
+):
+    tell()
+    said = json.loads(broker.hget(streams.MANAGERS, "h-0"))
+    broker.hset(streams.MANAGERS, "h-0", json.dumps(said | {"at": said["at"] - 12}))
+    body = client.get("/health/manager").json()
+    assert "no manager has spoken for 12 s" in body["reason"]
+    assert body["instances"][0]["status"] == "silent"
+
+
+def test_health__says_nothing_of_the_inside(client, monkeypatch):
+    monkeypatch.setattr(
+        streams,
+        "ping",
+        lambda: (_ for _ in ()).throw(redis.ConnectionError("Error 111 to redis.internal:6379")),
+    )
+    body = client.get("/health").content.decode()
+    assert "Redis refuses connections" in body
+    assert "redis.internal" not in body
 
 
 def test_health__of_a_frozen_redis_is_answered_within_a_second(client):
@@ -151,3 +229,25 @@ def test_metrics__count_by_route_never_by_raw_path(client):
     assert "path-77" not in text
     assert "api_request_latency_seconds_bucket" in text
     assert "api_errors_total" in text
+    assert "_created" not in text
+
+
+def test_metrics__mirror_the_managers_sample_with_its_age_until_it_is_too_old(
+    client, broker, monkeypatch
+):
+    exposition.mirror.prober.stop()
+    monkeypatch.setattr(exposition.mirror, "_found", None)
+    sample = metrics.Sample()
+    sample.add("queue_depth", 7, "finance")
+    metrics.keep(sample)
+    try:
+        text = client.get("/metrics").content.decode()
+        assert 'queue_depth{queue="finance"} 7.0' in text
+        assert "manager_sample_age_seconds" in text
+        broker.delete(streams.METRICS_SAMPLE)
+        assert "queue_depth{" in client.get("/metrics").content.decode(), "it is not too old"
+        found, at = exposition.mirror._found
+        monkeypatch.setattr(exposition.mirror, "_found", (found, at - 100))
+        assert "queue_depth{" not in client.get("/metrics").content.decode()
+    finally:
+        exposition.mirror.prober.stop()

@@ -8,7 +8,7 @@ import time
 import pytest
 from django.utils import timezone
 
-from config import health
+from config import dependencies
 from engine import runs, why
 from engine.models import WorkerPresence
 from orchestration.manager import unserved
@@ -76,7 +76,7 @@ def test_worker__killed_is_missed_by_everybody_within_thirty_seconds(started, pl
     hands = worker(started)
     eventually(lambda: is_working(boss), within=20)
     eventually(lambda: 'workers_online{queue="lab"} 1.0' in page(boss, "/metrics")[1], within=30)
-    assert health.probe_workers().details["queues"]["lab"] == 1
+    assert dependencies.probe_workers().details["queues"]["lab"] == 1
     hands.send_signal(signal.SIGKILL)
     hands.wait(5)
     began = time.monotonic()
@@ -84,7 +84,7 @@ def test_worker__killed_is_missed_by_everybody_within_thirty_seconds(started, pl
     shown: dict[str, float] = {}
     ways = {
         "why": lambda: "no_worker" in {s.reason.cause for s in why.explain(run_id=run_id).steps},
-        "/health": lambda: health.probe_workers().details["queues"]["lab"] == 0,
+        "/health": lambda: dependencies.probe_workers().details["queues"]["lab"] == 0,
         "gauge": lambda: 'workers_online{queue="lab"} 0.0' in page(boss, "/metrics")[1],
         "log": lambda: "queue_without_worker" in boss.log.read_text(),
     }
