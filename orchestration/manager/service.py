@@ -141,6 +141,13 @@ class Service(Collector):
         for loop in self.loops:
             active.add_metric([loop.name], 1.0 if loop.state == "working" else 0.0)
         yield active
+        reached = GaugeMetricFamily(
+            "manager_dependency_up", "1 while this manager reaches it", labels=["dependency"]
+        )
+        away = outages.current()
+        for label, name in (("database", outages.DATABASE), ("redis", outages.BROKER)):
+            reached.add_metric([label], 0.0 if name in away else 1.0)
+        yield reached
         if self._gauges.sample is not None:
             yield from self._gauges.sample.families()
 
