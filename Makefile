@@ -40,7 +40,8 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-chaos chaos bench check audit openapi clients format requirements clean
+.PHONY: help run install test test-system test-chaos chaos bench check audit openapi clients format requirements \
+	clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -56,6 +57,9 @@ install: $(VENV)/.installed ## Create .venv with what the platform needs
 
 test: $(VENV)/.installed-dev ## Run the tests, unit to acceptance
 	@$(RUN) -m pytest tests/unit tests/architecture tests/integration tests/acceptance $(ARGS)
+
+test-system: $(VENV)/.installed-dev ## Watch a running platform by Prometheus while its parts fail; needs prometheus, alertmanager
+	@$(RUN) -m pytest tests/system $(ARGS)
 
 test-chaos: $(VENV)/.installed-dev ## Kill, freeze and cut off real processes at every crash point
 	@$(RUN) -m pytest -s tests/chaos $(ARGS)
