@@ -40,7 +40,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-system test-chaos chaos bench check audit openapi clients format requirements \
+.PHONY: help run install test test-system test-chaos chaos bench check audit openapi dashboards clients format requirements \
 	clean
 .DELETE_ON_ERROR:
 
@@ -83,6 +83,9 @@ check: $(VENV)/.installed-dev ## Check format, lint, types, security, import con
 
 openapi: $(VENV)/.installed-dev ## Write clients/openapi.json anew after a change of the API
 	@$(DESCRIBE) > $(DESCRIPTION).new && mv $(DESCRIPTION).new $(DESCRIPTION)
+
+dashboards: $(VENV)/.installed-dev ## Write deploy/observability/grafana/*.json anew after a change of their code
+	@$(RUN) -m deploy.observability.dashboards
 
 clients: $(VENV)/.installed-dev ## Generate the Python client and the TypeScript types into CLIENTS=var/clients; needs npm
 	@command -v npm >/dev/null || { echo "error: needs npm on PATH for the TypeScript types" >&2; exit 1; }
