@@ -12,7 +12,7 @@ VARIABLES = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
 OWNER_VARIABLE = "DATABASE_OWNER_URL"
 # They read no row; they still get URLs, because settings want them.
 WITHOUT_SERVERS = frozenset(
-    {"help", "version", "env", "logs", "diffsettings", "makemessages", "compilemessages"}
+    {"help", "version", "env", "doctor", "logs", "diffsettings", "makemessages", "compilemessages"}
 )
 ASKING_FLAGS = frozenset({"-h", "--help", "--version"})
 

@@ -596,7 +596,7 @@ EXCEPTIONS = {
                 "departments list",
             ),
             *("schedules list", "schedules next", "streams info", "streams pending"),
-            *("check_invariants", "env", "logs", "audit list", "audit verify", "audit export"),
+            *("check_invariants", "env", "logs", "doctor", "audit list", "audit verify", "audit export"),
             *("roles list", "webhooks list", "webhooks deliveries", "hooks list"),
         ],
         "reads",
