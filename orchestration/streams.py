@@ -162,6 +162,7 @@ def ensure_group() -> bool:
     From the first, not from now: an entry read again meets its dedupe key and does no harm, an
     entry never read is a lost request.
     """
+    _ensure_dead_letters()
     try:
         client().xgroup_create(EVENTS, GROUP, id="0", mkstream=True)
     except redis.ResponseError as exc:
@@ -169,6 +170,15 @@ def ensure_group() -> bool:
             raise
         return False
     return True
+
+
+def _ensure_dead_letters() -> None:
+    """Create `automation.dlq`, empty: who asks for it before it is needed is told that it is so."""
+    name = "making"
+    with client().pipeline(transaction=True) as pipe:
+        pipe.xgroup_create(DLQ, name, mkstream=True)
+        pipe.xgroup_destroy(DLQ, name)
+        pipe.execute(raise_on_error=False)
 
 
 def is_group_missing(error: BaseException) -> bool:

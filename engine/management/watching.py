@@ -80,5 +80,5 @@ def blocked(run: Run) -> str:
     first = letters[0].pk if letters else "ID"
     return (
         f"Run {run.id} is blocked by dead letter {named or 'unknown'}; "
-        f"mend the cause, then: python manage.py dlq requeue {first}"
+        f"mend the cause, then: python manage.py dlq requeue {first} --apply"
     )

@@ -1,131 +1,186 @@
+"""`manage.py streams`: look into `automation.events` and its group, and help it."""
+
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import psycopg
-import redis
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.core.management.base import CommandError
 
 from engine.audit import trail
-from engine.management.interface import acting
-from orchestration import streams
+from orchestration import holders, streams
+from orchestration.management.interface import BrokerCommand
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    import argparse
+    from collections.abc import Sequence
+
+ENTRY = re.compile(r"\d{1,20}(-\d{1,20})?")
 
 
-class Command(BaseCommand):
-    help = "Look into automation.events and its group, and help it where the manager cannot."
+class Command(BrokerCommand):
+    help = (
+        "Look into automation.events and its group, and help it where the manager cannot. The"
+        " manager takes over stuck entries and makes a lost group anew by itself."
+    )
     requires_system_checks: list[str] = []
+    subcommands: ClassVar[dict[str, str]] = {
+        "info": "length, lag, groups, consumers; automation.dlq's length",
+        "pending": "entries delivered and not acknowledged, oldest first",
+        "claim": "give idle entries to a consumer; the manager reads them within seconds",
+        "reset": "let the group read the stream again from an id, or forget a consumer",
+    }
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
-        for name, text in {
-            "info": "length, lag, consumers",
-            "pending": "entries delivered and not acknowledged",
-            "claim": "give idle entries to one consumer, which then reads them",
-            "reset": "let the group read the stream again from an id (doubles do no harm)",
-        }.items():
-            action = actions.add_parser(name, help=text)
-            action.add_argument("--json", action="store_true", help="machine output")
-            if name in {"pending", "claim"}:
-                action.add_argument("--limit", type=int, default=100, help="entries (100)")
-            if name == "claim":
-                action.add_argument("consumer", help="name of the consumer that takes over")
-                action.add_argument("--idle", type=float, default=60.0, help="seconds (60)")
-            if name == "reset":
-                action.add_argument("--to", default="0", help="entry id; 0 first, $ last (0)")
-            if name in {"claim", "reset"}:
-                action.add_argument("--apply", action="store_true", help="do it, not a dry run")
+    def pending_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--consumer", help="of this consumer only")
+        parser.add_argument("--idle", type=float, default=0.0, help="for so many seconds (0)")
+        parser.add_argument("--limit", type=int, default=100, help="entries (100)")
 
-    def handle(self, **options: Any) -> None:
-        try:
-            with acting():
-                found = getattr(self, f"_{options['action']}")(options)
-        except redis.ResponseError as exc:
-            raise CommandError(f"Redis refused: {exc}") from exc
-        except redis.RedisError as exc:
-            raise CommandError(f"Redis is away: {exc}") from exc
-        except (DatabaseError, psycopg.Error) as exc:
-            first = str(exc).strip().splitlines()[0]
-            raise CommandError(f"Nothing is done that cannot be recorded: {first}") from exc
-        if options["json"]:
-            self.stdout.write(json.dumps(found))
-            return
-        for line in found if isinstance(found, list) else [found]:
-            self.stdout.write("  ".join(f"{name}={value}" for name, value in line.items()))
+    def claim_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("consumer", help="name of the consumer that takes over")
+        parser.add_argument("id", nargs="*", metavar="ID", help="these entries; else all idle ones")
+        parser.add_argument("--idle", type=float, default=60.0, help="for so many seconds (60)")
+        parser.add_argument("--limit", type=int, default=100, help="entries (100)")
+        parser.add_argument("--apply", action="store_true", help="do it, not a dry run")
 
-    @staticmethod
-    def _info(_options: dict[str, Any]) -> list[dict[str, Any]]:
-        try:
-            status = streams.status()
-            consumers: Any = streams.client().xinfo_consumers(streams.EVENTS, streams.GROUP)
-        except redis.ResponseError:
-            return [{"stream": streams.EVENTS, "group": "none yet: a manager makes it"}]
-        return [
-            {
-                "stream": streams.EVENTS,
-                "length": status.length,
-                "group": streams.GROUP,
-                "undelivered": status.undelivered,
-                "pending": status.pending,
-                "lag_seconds": round(status.lag_seconds, 1),
-            },
-            *(
-                {
-                    "consumer": found["name"].decode(),
-                    "pending": found["pending"],
-                    "idle_seconds": round(found["idle"] / 1000, 1),
-                }
-                for found in consumers
-            ),
-            {"stream": streams.DLQ, "length": streams.client().xlen(streams.DLQ)},
-        ]
-
-    @staticmethod
-    def _pending(options: dict[str, Any]) -> list[dict[str, Any]]:
-        found: Any = streams.client().xpending_range(
-            streams.EVENTS, streams.GROUP, min="-", max="+", count=options["limit"]
+    def reset_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--to", metavar="ID", help="read on behind this entry: 0 all again, $ none of these (0)"
         )
-        return [
-            {
-                "id": entry["message_id"].decode(),
-                "consumer": entry["consumer"].decode(),
-                "idle_seconds": round(entry["time_since_delivered"] / 1000, 1),
-                "deliveries": entry["times_delivered"],
-            }
-            for entry in found
-        ]
+        parser.add_argument(
+            "--consumer", help="forget this consumer; what it holds goes to another one first"
+        )
+        parser.add_argument("--apply", action="store_true", help="do it, not a dry run")
 
-    def _claim(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+    def do_info(self, **_options: Any) -> None:
+        found = [*holders.events(), holders.dead_letters()]
+        if self.json:
+            self.write_json(found)
+            return
+        for row in found:
+            kind = next(iter(row))
+            self.stdout.write(("" if kind == "stream" else "  ") + _line(row))
+
+    def do_pending(self, **options: Any) -> None:
+        _check_bounds(options)
+        found = holders.pending(
+            consumer=options["consumer"], idle=options["idle"], limit=options["limit"]
+        )
+        self._write(found, "Nothing is pending.")
+
+    def do_claim(self, **options: Any) -> None:
+        _check_bounds(options)
+        wanted, heir = {_entry_id(given) for given in options["id"]}, options["consumer"]
         idle = [
             entry
-            for entry in self._pending(options)
-            if entry["idle_seconds"] >= options["idle"] and entry["consumer"] != options["consumer"]
-        ]
-        if options["apply"] and idle:
-            # Before, because Redis knows nothing of our transaction: never done and not recorded.
-            after = {"consumer": options["consumer"], "entries": len(idle)}
-            trail.record("stream.claim", kind="stream", id=streams.EVENTS, after=after)
-            streams.client().xclaim(
-                streams.EVENTS,
-                streams.GROUP,
-                options["consumer"],
-                min_idle_time=int(options["idle"] * 1000),
-                message_ids=[entry["id"] for entry in idle],
+            for entry in holders.pending(
+                idle=options["idle"], limit=holders.MOST_COUNTED if wanted else options["limit"]
             )
-        return [
-            *idle,
-            {"entries": len(idle), "claimed": options["apply"], "by": options["consumer"]},
+            if entry["consumer"] != heir and (not wanted or entry["id"] in wanted)
         ]
+        if missing := wanted - {entry["id"] for entry in idle}:
+            raise CommandError(
+                f"Not pending for {options['idle']:g} s at another consumer:"
+                f" {', '.join(sorted(missing))}; `streams pending` shows what is (--idle 0)."
+            )
+        if options["apply"] and idle:
+            _record("stream.claim", {"consumer": heir, "entries": len(idle)})
+            holders.give(heir, [entry["id"] for entry in idle])
+        summary = {"entries": len(idle), "claimed": bool(options["apply"] and idle), "by": heir}
+        if self.json:
+            self.write_json([*idle, summary])
+            return
+        self._write(idle, "Nothing is to be claimed.")
+        if idle:
+            self._say(f"give {len(idle)} to {heir}", f"{len(idle)} given to {heir}", options)
 
-    @staticmethod
-    def _reset(options: dict[str, Any]) -> dict[str, Any]:
+    def do_reset(self, **options: Any) -> None:
+        if options["consumer"] is not None:
+            self._forget(options["consumer"], options)
+            if options["to"] is None:
+                return
+        to = "0" if options["to"] is None else options["to"]
+        if to != "$":
+            _entry_id(to)
+        before, again = holders.last_delivered(), holders.after(to)
         if options["apply"]:
-            after = {"to": options["to"]}
-            trail.record("stream.reset", kind="stream", id=streams.EVENTS, after=after)
+            _record("stream.reset", {"to": to})
             streams.ensure_group()
-            streams.client().xgroup_setid(streams.EVENTS, streams.GROUP, options["to"])
-        return {"group": streams.GROUP, "to": options["to"], "applied": options["apply"]}
+            streams.client().xgroup_setid(streams.EVENTS, streams.GROUP, to)
+        if self.json:
+            self.write_json(
+                {"group": streams.GROUP, "to": to, "before": before, "entries": again}
+                | {"applied": options["apply"]}
+            )
+            return
+        many = f"{again:,}" if again < holders.MOST_COUNTED else f"{again:,} or more"
+        self._say(
+            f"set {streams.GROUP} from {before} to {to}: {many} entries would be read",
+            f"{streams.GROUP} set from {before} to {to}: {many} entries are read",
+            options,
+        )
+
+    def _forget(self, consumer: str, options: dict[str, Any]) -> None:
+        """Remove a consumer; its entries first get another holder, or they would be lost."""
+        names = [found["consumer"] for found in holders.consumers()]
+        if consumer not in names:
+            raise CommandError(
+                f"{consumer!r} is no consumer of {streams.GROUP};"
+                f" there are: {', '.join(names) or 'none'}."
+            )
+        held = holders.pending(consumer=consumer, limit=holders.MOST_COUNTED)
+        heir = next((name for name in names if name != consumer), None)
+        if held and heir is None:
+            raise CommandError(
+                f"{consumer} holds {len(held)} entries and there is no other consumer to have"
+                " them: start a manager first (python manage.py manager)."
+            )
+        if options["apply"]:
+            after = {"consumer": consumer, "entries": len(held)}
+            _record("stream.forget_consumer", after)
+            if held:
+                holders.give(str(heir), [entry["id"] for entry in held])
+            if holders.pending(consumer=consumer, limit=1):
+                raise CommandError(f"{consumer} still holds entries: is it at work? Try again.")
+            streams.client().xgroup_delconsumer(streams.EVENTS, streams.GROUP, consumer)
+        if self.json and options["to"] is None:
+            done = {"consumer": consumer, "entries": len(held), "to": heir if held else None}
+            self.write_json(done | {"applied": options["apply"]})
+        elif not self.json:
+            given = f", its {len(held)} entries given to {heir}" if held else ""
+            self._say(f"forget {consumer}{given}", f"{consumer} is forgotten{given}", options)
+
+    def _write(self, rows: Sequence[dict[str, Any]], nothing: str) -> None:
+        if self.json:
+            self.write_json(rows)
+            return
+        for row in rows:
+            self.stdout.write(_line(row))
+        if not rows:
+            self.stdout.write(nothing)
+
+    def _say(self, would: str, did: str, options: dict[str, Any]) -> None:
+        if options["apply"]:
+            self.stdout.write(f"{did[0].upper()}{did[1:]}.")
+        else:
+            self.stdout.write(f"Would {would}. Nothing is changed; add --apply.")
+
+
+def _line(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.items())
+
+
+def _record(action: str, after: dict[str, Any]) -> None:
+    # Before, because Redis knows nothing of our transaction: never done and not recorded.
+    trail.record(action, kind="stream", id=streams.EVENTS, after=after)
+
+
+def _entry_id(text: str) -> str:
+    if not ENTRY.fullmatch(text):
+        raise CommandError(f"{text!r} is not the id of an entry, as 1764489600000-0.")
+    return text
+
+
+def _check_bounds(options: dict[str, Any]) -> None:
+    if options["limit"] < 1 or options["idle"] < 0:
+        raise CommandError("--limit must be 1 or more, --idle 0 or more.")

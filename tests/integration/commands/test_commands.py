@@ -82,7 +82,8 @@ def test_watch__exits_1_unless_the_run_succeeds(line, tmp_path):
     assert caught.value.code == 1
     (tmp_path / "mended").touch()
     letter = DeadLetter.objects.get()
-    assert f"#{letter.pk} requeued" in command("dlq", "requeue", str(letter.pk))
+    assert "Nothing is changed" in command("dlq", "requeue", str(letter.pk))
+    assert f"#{letter.pk} requeued" in command("dlq", "requeue", str(letter.pk), "--apply")
     work(line)
     assert "succeeded" in command("runs", "watch", run["id"])
 
@@ -155,7 +156,7 @@ def test_discard__is_a_dry_run_unless_applied(line, tmp_path):
     assert document("dlq", "show", str(letter.pk))["error"]["code"] == "broken"
     document("dlq", "discard", str(letter.pk), "--apply")
     assert selectors.run(run_id=letter.run_id).state == "failed"
-    assert "discarded" in refused("dlq", "requeue", str(letter.pk))
+    assert "discarded" in refused("dlq", "requeue", str(letter.pk), "--apply")
     assert "--all" in refused("dlq", "requeue")
 
 

@@ -17,6 +17,7 @@ from engine import lanes
 from engine.models import Run, StepRun
 from orchestration import metrics, status, streams
 from orchestration.manager import gauges
+from orchestration.manager.events import CLAIM_IDLE_SECONDS
 from orchestration.manager.gauges import Gauges
 from orchestration.manager.http import Server
 from tests.integration.orchestration.conftest import aged
@@ -40,13 +41,26 @@ def pending_entry(platform):
 
 def test_streams_info__before_there_is_a_group(platform):
     assert "none yet" in streams_command("info")[0]["group"]
+    platform.xadd(streams.EVENTS, {"event_type": "x"})
+    assert "none yet" in streams_command("info")[0]["group"]
+    assert streams_command("pending") == []
 
 
-def test_streams_info__length_group_and_consumers(pending_entry):
-    stream, consumer, dlq = streams_command("info")
+def test_streams_info__length_group_and_consumers(pending_entry, platform):
+    platform.xgroup_create(streams.EVENTS, "others", id="0")
+    stream, consumer, others, dlq = streams_command("info")
     assert (stream["length"], stream["pending"], stream["undelivered"]) == (1, 1, 0)
+    assert stream["first"] == stream["last"] == stream["last_delivered"] == pending_entry
     assert consumer["consumer"] == "dead"
+    assert (others["group"], others["last_delivered"]) == ("others", "0-0")
     assert dlq == {"stream": "automation.dlq", "length": 0}
+
+
+def test_streams_pending__is_filtered(pending_entry):
+    (found,) = streams_command("pending", "--consumer", "dead", "--idle", "0")
+    assert (found["id"], found["deliveries"]) == (pending_entry, 1)
+    assert streams_command("pending", "--consumer", "alive") == []
+    assert streams_command("pending", "--idle", "3600") == []
 
 
 def test_streams_claim__is_a_dry_run_until_applied(pending_entry):
@@ -54,14 +68,55 @@ def test_streams_claim__is_a_dry_run_until_applied(pending_entry):
     assert streams_command("pending")[0]["consumer"] == "dead"
     *_, summary = streams_command("claim", "alive", "--idle", "0", "--apply")
     assert summary == {"entries": 1, "claimed": True, "by": "alive"}
-    assert streams_command("pending")[0]["consumer"] == "alive"
+    (found,) = streams_command("pending")
+    # Handed over is not delivered, and the next look of a manager takes it.
+    assert (found["consumer"], found["deliveries"]) == ("alive", 1)
+    assert found["idle_seconds"] >= CLAIM_IDLE_SECONDS
+
+
+def test_streams_claim__takes_the_entries_that_are_named(pending_entry, platform):
+    other = platform.xadd(streams.EVENTS, {"event_type": "run.completed"}).decode()
+    streams.read_new(consumer="dead", count=1)
+    streams_command("claim", "alive", other, "--idle", "0", "--apply")
+    held = {one["id"]: one["consumer"] for one in streams_command("pending")}
+    assert held == {pending_entry: "dead", other: "alive"}
+    with pytest.raises(CommandError, match=f"Not pending .* {other}"):
+        streams_command("claim", "alive", other, "--idle", "0", "--apply")
 
 
 def test_streams_reset__lets_the_group_read_again(pending_entry):
-    streams_command("reset", "--to", "0")
+    assert streams_command("reset", "--to", "0")["entries"] == 1
     assert streams.status().undelivered == 0
     streams_command("reset", "--to", "0", "--apply")
     assert streams.status().undelivered == 1
+
+
+def test_streams_reset__forgets_a_consumer_and_loses_none_of_its_entries(pending_entry, platform):
+    with pytest.raises(CommandError, match="no other consumer"):
+        streams_command("reset", "--consumer", "dead", "--apply")
+    platform.xgroup_createconsumer(streams.EVENTS, streams.GROUP, "alive")
+    streams_command("reset", "--consumer", "dead")
+    assert len(streams_command("pending", "--consumer", "dead")) == 1
+    done = streams_command("reset", "--consumer", "dead", "--apply")
+    assert done == {"consumer": "dead", "entries": 1, "to": "alive", "applied": True}
+    assert [one["consumer"] for one in streams_command("pending")] == ["alive"]
+    assert "dead" not in str(streams_command("info"))
+    with pytest.raises(CommandError, match="no consumer of manager; there are: alive"):
+        streams_command("reset", "--consumer", "dead", "--apply")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reset", "--to", "yesterday"),
+        ("claim", "alive", "1-x"),
+        ("claim", "alive", "--limit", "0"),
+        ("pending", "--idle", "-1"),
+    ],
+)
+def test_streams_command__refuses_what_is_no_entry(platform, words):
+    with pytest.raises(CommandError, match=r"entry|--limit"):
+        streams_command(*words)
 
 
 def test_streams_command__redis_away_is_one_line(platform, redis_elsewhere):
