@@ -129,7 +129,7 @@ FROM engine_run r JOIN engine_steprun s ON s.run_id = r.id
 WHERE r.id IN (SELECT m.run_id
         FROM engine_lease l JOIN engine_steprun m ON m.id = ANY(l.step_run_ids)
         WHERE l.claim = %(claim)s)
-  AND s.claim = %(claim)s AND s.state IN ('queued', 'running')
+  AND s.claim = %(claim)s AND s.state || '' IN ('queued', 'running')
 ORDER BY s.id DESC
 """
 
@@ -138,7 +138,7 @@ ORDER BY s.id DESC
 _SHOW = """
 WITH mine AS (
     SELECT s.id FROM engine_steprun s
-    WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state = 'queued'
+    WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state || '' = 'queued'
     FOR NO KEY UPDATE {otherwise}),
 shown AS (
     UPDATE engine_steprun s
@@ -181,7 +181,7 @@ WITH held AS (
         LEAST(min(s.started_at) + make_interval(secs => %(attempt)s),
             clock_timestamp() + make_interval(secs => %(patience)s)) AS deadline_at
     FROM engine_steprun s
-    WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state = 'running')
+    WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state || '' = 'running')
 UPDATE engine_lease l
 SET deadline_at = h.deadline_at,
     expires_at = LEAST(clock_timestamp() + make_interval(secs => %(lease)s), h.deadline_at)
@@ -191,7 +191,7 @@ RETURNING h.cancel
 
 HELD = """
 SELECT s.cancel_requested FROM engine_steprun s
-WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state IN ('queued', 'running')
+WHERE s.id = %(id)s AND s.claim = %(claim)s AND s.state || '' IN ('queued', 'running')
 """
 
 GUARD = HELD + " FOR NO KEY UPDATE"

@@ -195,7 +195,7 @@ WITH done AS (
     UPDATE engine_steprun
     SET state = 'succeeded', error_code = '', error_message = '',
         finished_at = statement_timestamp() - make_interval(secs => %(ended)s)
-    WHERE id = %(id)s AND claim = %(claim)s AND state = 'running'
+    WHERE id = %(id)s AND claim = %(claim)s AND state || '' = 'running'
     RETURNING id, run_id, lane, attempt, worker, finished_at),
 output AS (
     INSERT INTO engine_stepoutput (step_run_id, value, ref)

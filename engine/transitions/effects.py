@@ -25,7 +25,7 @@ _AGAIN = "e.state = 'planned' OR (e.state = 'sent' AND excluded.idempotent)"
 BEGIN = f"""
 WITH held AS (
     SELECT id, run_id, attempt, cancel_requested FROM engine_steprun
-    WHERE id = %(id)s AND claim = %(claim)s AND state = 'running' FOR NO KEY UPDATE),
+    WHERE id = %(id)s AND claim = %(claim)s AND state || '' = 'running' FOR NO KEY UPDATE),
 begun AS (
     INSERT INTO engine_effect AS e (run_id, step_run_id, name, key, state, idempotent, attempt,
         error_code, planned_at, sent_at, resolved_by)
@@ -48,7 +48,7 @@ SELECT h.cancel_requested, b.* FROM held h LEFT JOIN begun b ON true
 ASK = f"""
 WITH held AS (
     SELECT id, cancel_requested FROM engine_steprun
-    WHERE id = %(id)s AND claim = %(claim)s AND state = 'running' FOR NO KEY UPDATE),
+    WHERE id = %(id)s AND claim = %(claim)s AND state || '' = 'running' FOR NO KEY UPDATE),
 doubted AS (
     UPDATE engine_effect e
     SET state = 'unknown',

@@ -24,7 +24,7 @@ WITH failed AS (
         crashes = crashes + %(crashes)s, dispatches = 0,
         error_code = %(code)s, error_message = %(message)s,
         next_at = clock_timestamp() + make_interval(secs => %(delay)s)
-    WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
+    WHERE id = %(id)s AND state || '' = 'running' AND claim = %(claim)s AND NOT cancel_requested
     RETURNING id, run_id, attempt, worker, next_at),
 {_RELEASED.format(ended="failed")}
 INSERT INTO engine_runevent (run_id, step_run_id, kind, attempt, actor, data, at)
@@ -42,7 +42,7 @@ WITH dead AS (
     SET state = 'dead', claim = NULL, failures = failures + %(failures)s,
         crashes = crashes + %(crashes)s, finished_at = clock_timestamp(),
         error_code = %(code)s, error_message = %(message)s
-    WHERE id = %(id)s AND state = 'running' AND claim = %(claim)s AND NOT cancel_requested
+    WHERE id = %(id)s AND state || '' = 'running' AND claim = %(claim)s AND NOT cancel_requested
     RETURNING id, run_id, key, map_index, lane, attempt, crashes, worker, state),
 {_RELEASED.format(ended="dead")},
 {DOUBT.format(ended="dead")},
@@ -83,7 +83,7 @@ WITH ended AS (
         error_code = CASE WHEN r.ending = 'failed' THEN 'upstream_dead' ELSE 'cancelled' END,
         error_message = %(message)s
     FROM engine_run r
-    WHERE s.id = %(id)s AND s.state = 'running' AND s.claim = %(claim)s AND s.cancel_requested
+    WHERE s.id = %(id)s AND s.state || '' = 'running' AND s.claim = %(claim)s AND s.cancel_requested
       AND r.id = s.run_id
     RETURNING s.id, s.run_id, s.attempt, s.worker, s.state),
 {_RELEASED.format(ended="ended")},

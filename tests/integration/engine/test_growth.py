@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import product
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -16,9 +18,12 @@ from django.utils import timezone
 from engine import lanes, leases, run_selectors, selectors, sql, waits
 from engine.models import AutomationVersion, Run, StepRun
 from engine.states import RunState
-from engine.transitions import claims, completions, dispatch
+from engine.transitions import claims, completions, dispatch, effects, failures
 from orchestration.manager import unserved
 from tests import seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 #: Steps of each backlog. They lie on several hundred pages.
 STEPS = 20_000
@@ -26,7 +31,22 @@ STEPS = 20_000
 RUNS = 3000
 #: What a look-up may read: some index pages of each lane, and a few rows.
 FEW = 150
+#: Steps: enough that one is not found by its id as fast as in an index of nothing.
+LARGE = 100_000
 HELD, SENT, FULL = (uuid.UUID(int=n) for n in (1, 2, 3))
+
+#: What is done to one step by its holder.
+OF_ONE_HELD = {
+    "complete and go on": completions.alone(successor=True, sticky=True),
+    "complete the last": completions.alone(successor=False, sticky=False),
+    "show": claims.SHOW,
+    "renew": claims.RENEW,
+    "look": claims.HELD,
+    "retry": failures.RETRY,
+    "bury": failures.BURY,
+    "cancel": failures.CANCEL,
+    "begin an effect": effects.BEGIN,
+}
 
 OPEN_RUN = """
 INSERT INTO engine_run (id, automation, department, version_id, state, ending, pending, generation,
@@ -86,6 +106,13 @@ def pages(statement: str, **values) -> int:
 
     EXPLAIN of the statement itself would plan it for these very values.
     """
+    with prepared(statement) as read:
+        return read(**values)
+
+
+@contextmanager
+def prepared(statement: str) -> Iterator[Callable[..., int]]:
+    """Prepare a statement; what is yielded executes it and returns how many pages that reads."""
     names: list[str] = []
 
     def place(match: re.Match[str]) -> str:
@@ -96,21 +123,26 @@ def pages(statement: str, **values) -> int:
     body = re.sub(r"%\((\w+)\)s", place, statement).replace("%%", "%")
     connection.ensure_connection()
     with psycopg.ClientCursor(connection.connection) as cursor:
-        cursor.execute(f"PREPARE asked AS {body}")
-        given = [values[name] for name in names]
-        arguments = ", ".join(["%s"] * len(given))
-        try:
+
+        def read(**values) -> int:
+            given = [values[name] for name in names]
+            arguments = ", ".join(["%s"] * len(given))
             # Twice: the first one steps over what earlier tests rolled back, and marks it.
             for _ in range(2):
                 cursor.execute(
-                    "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked"
+                    f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}"
                     + (f" ({arguments})" if given else ""),
                     given,
                 )
                 (plan,) = (row[0][0]["Plan"] for row in cursor.fetchall())
+            return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+        name = f"asked_{id(read)}"
+        cursor.execute(f"PREPARE {name} AS {body}")
+        try:
+            yield read
         finally:
-            cursor.execute("DEALLOCATE asked")
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            cursor.execute(f"DEALLOCATE {name}")
 
 
 def test_take__of_a_lane_with_nothing_ready_does_not_read_what_others_have(backlogs):
@@ -186,6 +218,35 @@ def test_held_steps__are_found_by_their_ids_whatever_else_is_in_flight(db):
     outputs = {"values": ["1"] * 32, "refs": [None] * 32}
     complete = completions.statement(successors=False, sinks=False, extras=False)
     assert pages(complete, **held, **ended, **outputs) < 10 * FEW
+
+
+def test_held_step__is_found_by_its_id_by_a_plan_made_in_a_quiet_moment(db):
+    """Nothing is in flight when the plans are made: an index of nothing looks cheaper than ids."""
+    seed.finish(runs=1)
+    lanes.declare(slug="sent", queue="sent")
+    version = AutomationVersion.objects.first().pk
+    values = {"lane": "sent", "version": version, "run_state": "running", "at": timezone.now()}
+    waiting, sent = values | {"run": HELD}, values | {"run": SENT}
+    sql.count(OPEN_RUN, waiting)
+    sql.count(OPEN_RUN, sent)
+    sql.count(BACKLOG, waiting | {"state": "waiting", "steps": LARGE})
+    with connection.cursor() as cursor:
+        cursor.execute("REINDEX INDEX steprun_in_flight")  # without what earlier tests left there
+        cursor.execute("ANALYZE engine_run, engine_steprun")
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    asked = {"id": StepRun.objects.first().pk, "claim": uuid.uuid4(), "last": True}
+    with ExitStack() as kept:
+        reads = {name: kept.enter_context(prepared(OF_ONE_HELD[name])) for name in OF_ONE_HELD}
+        for name, read in reads.items():
+            read(**_nothing(name) | asked)
+        sql.count(BACKLOG, sent | {"state": "queued", "steps": STEPS})
+        found = {name: read(**_nothing(name) | asked) for name, read in reads.items()}
+    assert max(found.values()) < FEW, found
+
+
+def _nothing(name: str) -> dict[str, None]:
+    return dict.fromkeys(re.findall(r"%\((\w+)\)s", OF_ONE_HELD[name]))
 
 
 def test_credit__is_counted_up_to_the_limit(backlogs):
