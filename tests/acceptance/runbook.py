@@ -2,7 +2,8 @@
 
 Three kinds of block stand in it, and no other is accepted:
 
-- `bash`: commands. Behind it stands, alone or after the one line "Within N s:", its `text`.
+- `bash`: commands. Behind it stands, alone or after the one line "Within N s:", its `text`; or the
+  line "Nothing is seen."
 - `text`: what is seen, line by line, standard error included. A `…` stands for anything in a line,
   a line that is only `…` for any number of lines. Any number of spaces counts as one.
 - `sh`: commands that only another machine has (systemctl, docker); nobody runs them here, so each
@@ -23,6 +24,7 @@ KINDS = frozenset({"bash", "text", "sh"})
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})(.*)$")
 HEADING = re.compile(r"^(#{1,6}) (.+)$")
 WITHIN = re.compile(r"^Within (\d+) s:$")
+NOTHING = "Nothing is seen."
 #: The words that lead into the parts of a section, in this order.
 PARTS = ("What it means.", "Find the cause.", "End it.")
 CHAPTER_LEVEL = 2
@@ -114,10 +116,12 @@ def _answered(asked: _Asked, item: _Fence | str, *, section: Section) -> _Asked 
     """Take what follows commands: how long they may take, or what they show."""
     if isinstance(item, str) and (said := WITHIN.match(item)) and not asked.within:
         return _Asked(fence=asked.fence, within=float(said[1]))
-    if not isinstance(item, _Fence) or item.kind != "text":
+    if item == NOTHING:
+        item = _Fence(kind="text", line=asked.fence.line, lines=())
+    elif not isinstance(item, _Fence) or item.kind != "text":
         raise RunbookError(f"line {asked.fence.line}: it is not said what these commands show")
-    if item.lines and not "".join(item.lines).strip(f" {ANYTHING}"):
-        raise RunbookError(f"line {item.line}: anything at all may be seen")
+    elif not "".join(item.lines).strip(f" {ANYTHING}"):
+        raise RunbookError(f"line {item.line}: nothing, or anything at all, may be seen")
     section.blocks.append(
         Block(
             line=asked.fence.line,

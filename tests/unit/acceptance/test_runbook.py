@@ -58,6 +58,11 @@ def test_sections__are_read_with_their_commands_and_what_they_show():
     assert alert.elsewhere == ["systemctl start manager"]
 
 
+def test_sections__say_in_words_that_nothing_is_seen():
+    (section,) = runbook.sections("## Chapter\n\n```bash\nlook\n```\n\nNothing is seen.\n")
+    assert [block.shows for block in section.blocks] == [()]
+
+
 @pytest.mark.parametrize(
     ("below", "why"),
     [
@@ -66,6 +71,7 @@ def test_sections__are_read_with_their_commands_and_what_they_show():
         ("```bash\nlook\n```\n```bash\nlook\n```\n", "not said what these commands show"),
         ("```text\nseen\n```\n", "by no commands"),
         ("```bash\nlook\n```\n```text\n…\n```\n", "anything"),
+        ("```bash\nlook\n```\n```text\n```\n", "nothing"),
         ("```console\nlook\n```\n", "no block of ours"),
         ("```\nlook\n```\n", "no block of ours"),
         ("- item\n  ```bash\n  look\n  ```\n", "no block of ours"),
