@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -13,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.stack import TLS
 from tests.eventually import eventually
+from tests.promptness import TLS, Promptness, hanging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +23,6 @@ OTHERS = ((8080, "/health"), (8080, "/metrics"), (8090, "/metrics"))
 #: What each of them may take, whatever hangs, in seconds (CONTRACT §2).
 WITHIN = 1.0
 HANGING = 50
-#: A page that asks nobody: when it takes longer than this, the machine is short of processors, and
-#: what the others took says nothing of a dependency. Were their threads taken, this one hung too.
-YARDSTICK, YARDSTICK_WITHIN, LEAST_ROUNDS = "/livez", 0.3, 5
 #: How soon a dependency that stands still is said to, and one that came back, in seconds.
 SHOWN_WITHIN = 25
 pytestmark = pytest.mark.timeout(240)
@@ -46,30 +41,16 @@ def frozen(*processes: psutil.Process) -> Iterator[None]:
                 process.resume()
 
 
-@contextlib.contextmanager
-def hanging(stack, count: int) -> Iterator[None]:
-    """Keep so many calls of the API under way, each of which waits for what does not answer."""
-    stop = threading.Event()
-
-    def call() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(httpx.HTTPError):
-                stack.call("POST", "/runs", automation="lab.squares", input={"count": 1})
-
-    with ThreadPoolExecutor(count) as pool:
-        for _ in range(count):
-            pool.submit(call)
-        try:
-            yield
-        finally:
-            stop.set()
+def pages(stack) -> dict[str, str]:
+    """Return what is asked, web's pages by their path, the others' by port and path."""
+    host = "http://127.0.0.1"
+    return {path: stack.url + path for path in PATHS} | {
+        f"{port}{path}": f"{host}:{port + stack.shift}{path}" for port, path in OTHERS
+    }
 
 
-def ask(stack, path: str, *, port: int = 8000) -> tuple[httpx.Response, float]:
-    url = f"http://127.0.0.1:{port + stack.shift}{path}"
-    began = time.monotonic()
-    answer = httpx.get(url, timeout=10, verify=TLS)
-    return answer, time.monotonic() - began
+def health(stack) -> httpx.Response:
+    return httpx.get(f"{stack.url}/health", timeout=10, verify=TLS)
 
 
 def secrets_of(stack) -> list[str]:
@@ -81,17 +62,13 @@ def secrets_of(stack) -> list[str]:
 def test_health__of_a_dependency_that_stands_still(stack, name, entry):
     eventually(stack.is_ready, within=30)
     victim = stack.find(name)
-    rounds: list[dict[str, float]] = []
+    prompt = Promptness(pages(stack))
     secrets = secrets_of(stack)
     assert secrets
 
     def told() -> bool:
-        found, took = {}, {}
-        for port, path in (*((8000, path) for path in PATHS), *OTHERS):
-            name_of = path if port == 8000 else f"{port}{path}"
-            found[name_of], took[name_of] = ask(stack, path, port=port)
-            assert not [one for one in secrets if one in found[name_of].text]
-        rounds.append(took)
+        found = prompt.ask()
+        assert not [one for one in secrets for answer in found.values() if one in answer.text]
         assert found["8080/metrics"].status_code == found["8090/metrics"].status_code == 200
         assert found["/livez"].status_code == 200
         assert found["/metrics"].status_code == 200
@@ -103,18 +80,18 @@ def test_health__of_a_dependency_that_stands_still(stack, name, entry):
             and health.json()["dependencies"][entry]["status"] == "unhealthy"
         )
 
-    with frozen(victim, *victim.children(recursive=True)), hanging(stack, HANGING):
+    def call() -> None:
+        stack.call("POST", "/runs", automation="lab.squares", input={"count": 1})
+
+    with hanging(HANGING, call), frozen(victim, *victim.children(recursive=True)):
         began = time.monotonic()
         eventually(told, within=SHOWN_WITHIN)
         shown = time.monotonic() - began
-        reason = ask(stack, "/health")[0].json()["dependencies"][entry]["reason"]
+        reason = prompt.ask()["/health"].json()["dependencies"][entry]["reason"]
         # And on: the answers stay as quick however long it lasts.
         eventually(lambda: told() and time.monotonic() - began > shown + 3, within=20)
-    fair = [took for took in rounds if took[YARDSTICK] < YARDSTICK_WITHIN]
-    assert len(fair) >= LEAST_ROUNDS, rounds
-    slowest = {path: round(max(took[path] for took in fair), 2) for path in fair[0]}
-    print(f"\n{name} stands still: shown after {shown:.1f} s, {reason!r}, slowest of", len(fair))
-    print(slowest)
+    slowest = prompt.slowest()
+    print(f"\n{name} stands still: shown after {shown:.1f} s, {reason!r}, slowest", slowest)
     assert max(slowest.values()) < WITHIN, slowest
     assert "no answer" in reason
     eventually(stack.is_ready, within=60)
@@ -129,11 +106,11 @@ def test_health__is_not_healthy_while_a_department_with_work_has_no_worker(stack
         began = time.monotonic()
 
         def told() -> bool:
-            answer, _ = ask(stack, "/health")
+            answer = health(stack)
             return answer.status_code == 503 and "workers" in answer.json()["reason"]
 
         eventually(told, within=30)
-        body = ask(stack, "/health")[0].json()
+        body = health(stack).json()
         print(f"\nno worker for a queue with work: shown after {time.monotonic() - began:.0f} s")
         assert body["status"] == "degraded"
         assert "lab" in body["dependencies"]["workers"]["reason"]
