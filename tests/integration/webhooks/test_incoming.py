@@ -14,7 +14,7 @@ from django.db.models import F
 from django.test import Client
 from standardwebhooks import Webhook
 
-from config.logging import without_hook_tokens
+from config.logs import redaction
 from engine import registry, runs
 from engine.api import hooks
 from engine.errors import InputInvalidError
@@ -243,7 +243,7 @@ def test_token__is_in_no_log_line(hook, monkeypatch, caplog):
     assert spoken, "Django logs the address of what breaks"
     for record in spoken:
         event = {"event": record.getMessage(), "request": record.request}
-        shown = str(without_hook_tokens(None, "error", event))
+        shown = str(redaction.clean(None, "error", event))
         assert token not in shown
         assert "/hooks/[hidden]" in shown
 
