@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from celery import Celery, signals
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
+# `celery -A config flower` imports this module first, then reads its options from that file.
+os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flower_rules.py")))
 
 from django.conf import settings
 
@@ -103,7 +106,8 @@ def configuration(redis_url: str) -> dict[str, Any]:
         "task_acks_late": False,
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": False,
-        # Events cost a third of the publishing rate; Flower asks the workers instead.
+        # None unless asked for (`celery -A config control enable_events`): what they cost is in
+        # the README; Flower asks the workers instead.
         "task_send_sent_event": False,
         "worker_send_task_events": False,
         # Nothing is fetched before a process is free for it: what waits behind a long step, or a

@@ -20,8 +20,6 @@ ORCHESTRATOR_CONCURRENCY = 2
 WEB_GRACE_SECONDS = 5
 #: On one machine an answer does not wait behind the work it asks about.
 WORKER_NICENESS = 5
-#: What Flower remembers of tasks; it is a window, not an archive.
-FLOWER_TASKS = 5000
 
 CELERY = ("celery", "-q", "-A", "config")
 # Root is allowed here (a container, a fresh server) and nothing on the broker can execute code.
@@ -85,7 +83,6 @@ def all_of(
             name="flower",
             command=_python(
                 *(*CELERY, "flower", f"--address={HOST}", f"--port={ports.flower}"),
-                *("--enable_events=False", f"--max_tasks={FLOWER_TASKS}"),
             ),
             # Not on the command line: every user of the machine can read that.
             environment={"FLOWER_BASIC_AUTH": flower_login},
