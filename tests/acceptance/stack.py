@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -222,8 +223,13 @@ class Stack:
 
     def pool(self, name: str) -> list[psutil.Process]:
         """Return the processes in which a worker runs its steps: its exporter is none of them."""
-        found = self.find(name).children()
-        return [child for child in found if "celery" in child.cmdline()]
+        found = []
+        for child in self.find(name).children():
+            # One that was killed has no words any more while its parent has not looked.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "celery" in child.cmdline():
+                    found.append(child)
+        return found
 
     def kill(self, name: str) -> None:
         """End one process as the kernel would: at once, without a word."""

@@ -155,7 +155,7 @@ def test_steps__are_counted_as_often_as_the_database_has_them(worked):
             worked, "worker", "automation_steps_total", step="lab.total", outcome="succeeded"
         )
 
-    eventually(agree, within=10)
+    eventually(agree, within=30)
 
 
 def test_labels__are_bounded_whatever_is_asked_for(worked):

@@ -75,7 +75,7 @@ def test_failure__retries_dead_letters_is_mended_requeued_and_succeeds(stack, tm
     eventually(lambda: stack.rows(statement, letter["id"])[0][0], within=10, what="notified")
 
     (tmp_path / "mended").touch()
-    stack.manage("dlq", "requeue", str(letter["id"]))
+    stack.manage("dlq", "requeue", str(letter["id"]), "--apply")
     stack.reaches(run_id, "succeeded")
     assert (executions(tmp_path, "first"), executions(tmp_path, "fragile")) == (1, 4)
 
