@@ -229,7 +229,7 @@ def test_group__a_refused_member_is_named_in_the_log(wide):
         execution.run(held)
     (said,) = [line for line in logged if line["event"] == "late_write_refused"]
     row = StepRun.objects.get(pk=ids[1])
-    assert (said["step_run_id"], said["run_id"], said["step"], said["attempt"]) == (
+    assert (said["step_id"], said["run_id"], said["step"], said["attempt"]) == (
         row.pk, str(row.run_id), row.key, 1,
     )  # fmt: skip
 
