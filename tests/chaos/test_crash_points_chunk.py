@@ -165,7 +165,7 @@ def test_crash_point_31__stopped_past_its_lease_its_late_group_commit_is_refused
         zombie.resume()
 
     def refused() -> set[int]:
-        return {line["step_run_id"] for line in stack.logged("late_write_refused", run_id)}
+        return {line["step_id"] for line in stack.logged("late_write_refused", run_id)}
 
     eventually(lambda: refused() >= finished, within=5, what="every member is refused")
     assert refused() <= {row[0] for row in held}
@@ -191,7 +191,7 @@ def test_crash_point_31__one_member_is_fenced_and_the_others_stand(stack, tmp_pa
     )
     assert {claims[other] for other in others} == {claim}
     assert claims[fenced] != claim
-    refused = [line["step_run_id"] for line in stack.logged("late_write_refused", run_id)]
+    refused = [line["step_id"] for line in stack.logged("late_write_refused", run_id)]
     assert refused == [fenced]
 
 
