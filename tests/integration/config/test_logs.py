@@ -307,7 +307,7 @@ def test_logs__runs_without_any_server_and_follows(log):
             eventually(lambda: "broken" in said.read_text(), within=10)
             assert "fine" not in said.read_text()
             process.send_signal(2)
-            assert process.wait(10) == 130
+            assert process.wait(60) == 130
             assert "Traceback" not in said.read_text()
         finally:
             process.kill()

@@ -38,7 +38,7 @@ def test_step_run_ids__anything_else_names_none(message):
 
 def test_parse_hint__worker_and_steps():
     raw = json.dumps({"worker": "w@h/12", "step_run_ids": [1, 2], "at": 7.5}).encode()
-    assert reaper.parse_hint(raw) == ("w@h/12", [1, 2], True, 7.5)
+    assert reaper.parse_hint(raw) == ("w@h/12", [1, 2], True, 7.5, "")
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b"\xff", b'{"worker": "w"}', b"null"])
