@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django_prometheus import migrations
@@ -15,7 +15,7 @@ from config import reasons
 from config.probes import DEGRADED, HEALTHY, UNHEALTHY, Answer, Prober
 from engine import registry
 from engine.models import WorkerPresence
-from engine.postgresql import apart, bounded
+from engine.postgresql import bounded
 from orchestration import presence, routing, status, streams
 from orchestration.manager import loop
 
@@ -54,12 +54,16 @@ def _database() -> bounded.Connection:
     """Return this probe's own connection: a pool that is exhausted is not a dead database."""
     connection: bounded.Connection | None = getattr(_local, "connection", None)
     if connection is None or connection.closed:
-        connection = apart.connect(
-            name="ai-business-engine-probe",
-            options={"statement_timeout": str(DATABASE_SECONDS * 1000)},
-            connect_timeout=DATABASE_SECONDS,
-            tcp_user_timeout=DATABASE_SECONDS * 1000,
-        )
+        given = connections["default"].get_connection_params()
+        # Django's cursor factory and context belong to Django's own connections.
+        kept = {k: v for k, v in given.items() if k not in {"cursor_factory", "context", "pool"}}
+        kept |= {
+            "connect_timeout": DATABASE_SECONDS,
+            "tcp_user_timeout": DATABASE_SECONDS * 1000,
+            "application_name": "ai-business-engine-probe",
+            "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",
+        }
+        connection = bounded.Connection.connect(**kept, autocommit=True)
         # Behind a connection that hangs, the server's own timeout is not heard.
         connection.answer_seconds = DATABASE_SECONDS + 1.0
         _local.connection = connection

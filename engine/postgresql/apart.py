@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 _DJANGOS = frozenset({"cursor_factory", "context", "pool"})
 
 
-def connect(*, name: str, options: dict[str, str], **driver: Any) -> Connection:
+def connect(*, name: str, options: dict[str, str]) -> Connection:
     """Open a connection to the default database; `name` is what the server shows it under.
 
     options: parameters of the session. Not sent behind PgBouncer, which refuses them.
-    driver: of the connection itself, as psycopg names it.
     """
     given: dict[str, Any] = connections[DEFAULT_DB_ALIAS].get_connection_params()
     kept = {key: value for key, value in given.items() if key not in _DJANGOS}
     if kept.get("prepare_threshold") is not None:
         kept["options"] = " ".join(f"-c {key}={value}" for key, value in options.items())
-    return Connection.connect(**kept | driver | {"application_name": name}, autocommit=True)
+    return Connection.connect(**kept | {"application_name": name}, autocommit=True)
