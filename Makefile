@@ -40,7 +40,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-system test-chaos chaos bench check audit openapi dashboards clients format requirements \
+.PHONY: help run install tracing test test-system test-chaos chaos bench check audit openapi dashboards clients format requirements \
 	clean
 .DELETE_ON_ERROR:
 
@@ -54,6 +54,9 @@ run: $(VENV)/.installed ## Start everything on this machine and make the sample 
 	@$(RUN) manage.py up $(UP)
 
 install: $(VENV)/.installed ## Create .venv with what the platform needs
+
+tracing: $(VENV)/.installed ## Add OpenTelemetry, for OTEL_EXPORTER_OTLP_ENDPOINT
+	@$(call install,$(REQUIREMENTS) requirements/tracing.txt)
 
 test: $(VENV)/.installed-dev ## Run the tests, unit to acceptance
 	@$(RUN) -m pytest tests/unit tests/architecture tests/integration tests/acceptance $(ARGS)
@@ -104,7 +107,7 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(RUN) -m ruff check --fix .
 
 requirements: $(VENV)/.installed-dev ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
-	@constraint=; for name in base embedded dev; do \
+	@constraint=; for name in base embedded tracing dev; do \
 		$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --custom-compile-command "make requirements" \
 			$(if $(UPGRADE),--upgrade) $$constraint -o requirements/$$name.txt requirements/$$name.in \

@@ -12,7 +12,7 @@ class ConfigConfig(AppConfig):
         """Make the configured Celery application the current one; keep our secrets out of logs."""
         from django.conf import settings  # noqa: PLC0415 - settings must be ready first
 
-        from config import celery  # noqa: F401, PLC0415 - same
+        from config import celery, tracing  # noqa: F401, PLC0415 - same
         from config.logs import redaction  # noqa: PLC0415 - same
 
         redaction.learn(
@@ -22,3 +22,4 @@ class ConfigConfig(AppConfig):
             settings.DATABASES["default"]["PASSWORD"],
             unquote(urlsplit(settings.REDIS_URL).password or ""),
         )
+        tracing.register()

@@ -14,10 +14,12 @@ from django.conf import settings  # noqa: E402 - set up above
 from django.urls import get_resolver  # noqa: E402 - same
 
 from config.serving import Handler  # noqa: E402 - needs the settings
+from engine import tracing  # noqa: E402 - same
 from engine.postgresql import bounded  # noqa: E402 - same
 from orchestration import garbage  # noqa: E402 - same
 
 bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)
+tracing.play("web")
 application = Handler()
 _ = get_resolver().url_patterns  # the views too, which Django would load with the first request
 garbage.pass_over_startup()

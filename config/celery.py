@@ -24,7 +24,7 @@ from django.conf import settings
 
 from config.environment import without_query
 from config.logs import identity
-from engine import registry
+from engine import registry, tracing
 from engine.postgresql import bounded
 from orchestration import canary, children, garbage, routing, worker
 from orchestration.alarm import alarm
@@ -32,6 +32,10 @@ from orchestration.worker_metrics import MetricsStep, worker_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: How long a child that ends waits for its last spans to be taken, in seconds.
+LAST_SPANS_SECONDS = 0.5
 
 
 class DeclaredQueues:
@@ -169,6 +173,7 @@ def before_fork(sender: Any, **_options: Any) -> None:
     """Open nothing that a forked child would share, and refuse a Redis that evicts queues."""
     bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)  # the children inherit it
     identity.serve(sender.hostname)  # and this
+    tracing.play("worker")
     worker.prepare()
     worker_metrics.begin()
     alarm.install(worker=sender, grace_seconds=settings.WORKER_GRACE_SECONDS)
@@ -184,6 +189,12 @@ def loaded(**_options: Any) -> None:
 def on_signal_to_end(**_options: Any) -> None:
     """Bound the end from the moment the signal arrives, wherever the parent stands."""
     alarm.end_within_grace()
+
+
+@signals.worker_process_shutdown.connect
+def before_end_of_child(**_options: Any) -> None:
+    """Send the last spans of a child that ends; it leaves by `_exit`, which asks nobody."""
+    tracing.flush(LAST_SPANS_SECONDS)
 
 
 @signals.worker_process_init.connect

@@ -1,6 +1,7 @@
 """Let streams end when the process is asked to: uvicorn would wait for them, then break them off.
 
-It tells the application of its end (lifespan) only once every connection is closed.
+It tells the application of its end (lifespan) only once every connection is closed. And it dies of
+the signal in the end, without anything that is done at exit: spans go out before.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from engine import tracing
 from engine.streaming import hub
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def watch() -> None:
             given: int, frame: FrameType | None, *, before: signal._HANDLER = before
         ) -> None:
             hub.close()
+            tracing.drain()
             if callable(before):
                 before(given, frame)
 

@@ -27,7 +27,8 @@ from django.urls import set_script_prefix
 from config import ending, problems
 from config.content_security import ContentSecurity
 from config.response_headers import ResponseHeaders
-from config.telemetry import RequestTelemetry
+from config.telemetry import HEALTH_PATHS, RequestTelemetry
+from engine import tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -47,8 +48,6 @@ T = TypeVar("T")
 #: More than this only wait for the connection pool and for the interpreter's lock.
 REQUEST_THREADS = 16
 HEALTH_THREADS = 4
-#: Answered without the database; these never queue behind what waits for it.
-HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health", "/health/manager", "/metrics"})
 #: What a head may have, in bytes: its path with the query, and all of its fields.
 MAX_TARGET_BYTES = 8 * 1024
 MAX_FIELDS_BYTES = 32 * 1024
@@ -80,6 +79,8 @@ class Handler(ASGIHandler):
         """Answer a request."""
         if scope["type"] != "http":
             raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
+        if tracing.is_on():
+            ending.watch()
         if refusal := _head_refusal(scope):
             scope[REFUSAL] = refusal
         # No ThreadSensitiveContext: it would start a thread for every request.

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from config import exposition
-from engine import trace_context
+from engine import trace_context, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +28,8 @@ HEADER = "X-Request-ID"
 _SAFE_ID = re.compile(r"[\w.:+/=-]{1,100}", re.ASCII)
 #: Label of requests that no route answers; raw paths would make endless series.
 UNROUTED = "unrouted"
+#: Answered without the database, and asked all the time: neither queues nor traces for these.
+HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health", "/health/manager", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SERVER_ERROR = 500
 CLIENT_ERROR = 400
@@ -73,6 +75,10 @@ class RequestTelemetry:
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined] # read by views and problems
         traceparent = trace_context.parse(request.headers.get(trace_context.HEADER, ""))
+        span = _span(request, traceparent)
+        span.__enter__()
+        request.span = span  # type: ignore[attr-defined] # ended below
+        traceparent = span.traceparent or traceparent
         request.traceparent = traceparent  # type: ignore[attr-defined] # read by views
         structlog.contextvars.bind_contextvars(request_id=request_id)
         if traceparent:
@@ -90,8 +96,32 @@ class RequestTelemetry:
         if status >= CLIENT_ERROR:
             ERRORS.labels(route, "5xx" if status >= SERVER_ERROR else "4xx").inc()
         response[HEADER] = request.request_id  # type: ignore[attr-defined]
+        if tracing.is_on():
+            _end_span(request, method=method, route=route, status=status)
         structlog.contextvars.unbind_contextvars("request_id", "trace_id")
         return response
+
+
+def _span(request: HttpRequest, parent: str) -> tracing.Span:
+    """Begin the span of a request; its name comes with its route, as the counters' label does."""
+    if not tracing.is_on() or request.path_info in HEALTH_PATHS:
+        return tracing.NOTHING
+    words = {"request.id": request.request_id}  # type: ignore[attr-defined]
+    return tracing.begin(UNROUTED, kind="server", parent=parent, words=words)
+
+
+def _end_span(request: HttpRequest, *, method: str, route: str, status: int) -> None:
+    """Say what came of a request; no address, which holds tokens of hooks and what is asked for."""
+    span: tracing.Span = request.span  # type: ignore[attr-defined] # made in `_begin`
+    words: dict[str, tracing.Value] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+    }
+    span.note(words, name=f"{method} {route}")
+    if status >= SERVER_ERROR:
+        span.end({}, error=str(status))
+    span.__exit__(None, None, None)
 
 
 def _route(request: HttpRequest) -> str:

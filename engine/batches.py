@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 from django.db import transaction
 
-from engine import definitions, durations, metrics, outcomes, publishing, registry, sql
+from engine import definitions, durations, metrics, outcomes, publishing, registry, spans, sql
 from engine.graph import UNMAPPED
 from engine.ports import Known
 from engine.publishing import ReadyStep
@@ -126,7 +126,9 @@ class Batch:
             if earlier is not None:
                 self.accept(earlier)
                 done |= earlier.done
+        now = time.monotonic()
         for one in finished:
+            spans.written(one, stands=one.step.id in done, ago_seconds=now - one.ended)
             if one.step.id not in done:
                 # Not the step that runs now, whose name the log's context may hold.
                 log.warning("late_write_refused", **one.step.logged)
@@ -264,7 +266,8 @@ def _fail(one: Finished, error: Exception, *, last: bool) -> None:
     retry = registry.limits(kind=step.kind, step=graph.by_key[step.key].step).retry
     ran = time.monotonic() - one.began
     with structlog.contextvars.bound_contextvars(**step.logged):
-        outcomes.fail(step, graph, retry, error, ran_seconds=ran, last=last)
+        code, outcome = outcomes.fail(step, graph, retry, error, ran_seconds=ran, last=last)
+    one.span.end({"step.outcome": outcome}, error=code)
 
 
 def _is_long(step: Claimed) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.batches import Batch
     from engine.contracts import ArtifactRef
     from engine.heartbeat import Watch
+    from engine.tracing import Span
     from engine.transitions.claims import Claimed
 
 #: `checkpoint` asks the database at most this often, in seconds.
@@ -42,7 +43,7 @@ MAX_WARNINGS = 200
 class RunningContext:
     """Implement `contracts.StepContext` for one claimed step."""
 
-    def __init__(self, step: Claimed, watch: Watch, batch: Batch) -> None:
+    def __init__(self, step: Claimed, watch: Watch, batch: Batch, span: Span) -> None:
         self._claimed = step
         self._watch = watch
         self._batch = batch
@@ -57,9 +58,9 @@ class RunningContext:
         self.map_index = None if step.map_index == UNMAPPED else step.map_index
         self.attempt = step.attempt
         self.effect_key = f"{step.run_id}:{step.key}:{step.map_index}"
-        self.traceparent = step.traceparent
+        self.traceparent = span.traceparent or step.traceparent
         self.artifacts = StepArtifacts()
-        self._effects = effects.StepEffects(step=step, prefix=self.effect_key)
+        self._effects = effects.StepEffects(step=step, prefix=self.effect_key, span=span)
 
     @cached_property
     def log(self) -> Any:

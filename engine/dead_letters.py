@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
 from django.db.models.functions import Now
 
-from engine import selectors, sql
+from engine import selectors, spans, sql, tracing
 from engine.audit import trail
 from engine.errors import NotFoundError, StateConflictError
 from engine.models import DeadLetter
@@ -90,6 +92,8 @@ def _requeue(letters: Sequence[Any], *, wanted: str, actor: str) -> None:
         moves.resolve(dead_letter_id=letter.id, state="requeued", actor=actor)
         run_moves.note(run_id=run_id, kind="run.requeued", actor=actor, dead_letter_id=letter.id)
         _record("dead_letter.requeue", letter, actor, state="requeued")
+        if tracing.is_on():
+            transaction.on_commit(partial(spans.requeued, letter))
 
 
 def discard(*, dead_letter_id: int, actor: str) -> None:

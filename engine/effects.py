@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.conf import settings
 
-from engine import outcomes, sql
+from engine import outcomes, spans, sql, tracing
 from engine.audit import trail
 from engine.errors import (
     CancelledError,
@@ -53,8 +53,9 @@ log = structlog.get_logger(__name__)
 class StepEffects:
     """The effects of one attempt of a step."""
 
-    def __init__(self, *, step: Claimed, prefix: str) -> None:
+    def __init__(self, *, step: Claimed, prefix: str, span: tracing.Span = tracing.NOTHING) -> None:
         self._step = step
+        self._span = span
         self._prefix = prefix
         self._made: set[str] = set()
         #: Whether an author's call is being made just now.
@@ -104,7 +105,8 @@ class StepEffects:
     ) -> Any:
         self.calling = True
         try:
-            receipt = _receipt(name, call(key))
+            with spans.effect(name, parent=self._span.traceparent):
+                receipt = _receipt(name, call(key))
         except NotSentError as exc:
             self._answer(effect_id, state="planned", code=_code(exc))
             raise

@@ -23,7 +23,9 @@ from engine import (
     publishing,
     registry,
     runs,
+    spans,
     sql,
+    tracing,
 )
 from engine.batches import Batch
 from engine.context import RunningContext
@@ -33,12 +35,15 @@ from engine.transitions import claims, completions
 from engine.transitions.completions import Finished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from engine.publishing import ReadyStep
     from engine.registry import StepDeclaration
     from engine.transitions.claims import Claimed
+
+#: How long a process that ends itself may take to tell of the attempt it ends with, in seconds.
+LAST_SPANS_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -65,14 +70,19 @@ def take(
     return claims.still_open(claim=claim, worker=worker) if again else held
 
 
-def run(held: Sequence[Claimed], *, queue: str = "") -> None:
-    """Run what this process holds under one claim, and what it goes on with, to the end."""
+def run(
+    held: Sequence[Claimed], *, queue: str = "", parents: Mapping[str, str] = spans.NO_PARENTS
+) -> None:
+    """Run what this process holds under one claim, and what it goes on with, to the end.
+
+    parents: by the traceparent of a run, what the spans of its attempts hang below.
+    """
     if not held:
         return
     batch = Batch(held, queue=queue)
     while (step := batch.next()) is not None:
         with structlog.contextvars.bound_contextvars(**step.logged):
-            _Attempt(step, batch).run()
+            _Attempt(step, batch, spans.attempt(step, parents)).run()
 
 
 class _Circumstances(TypedDict):
@@ -85,9 +95,10 @@ class _Circumstances(TypedDict):
 class _Attempt:
     """One attempt of a held step, from its arguments to what is written of it."""
 
-    def __init__(self, step: Claimed, batch: Batch) -> None:
+    def __init__(self, step: Claimed, batch: Batch, span: tracing.Span = tracing.NOTHING) -> None:
         self.step = step
         self.batch = batch
+        self.span = span
         self.graph = definitions.graph(step.version_id)
         self.node = self.graph.by_key[step.key]
         self.limits = limits = registry.limits(kind=step.kind, step=self.node.step)
@@ -95,11 +106,13 @@ class _Attempt:
             step=step,
             limits=limits,
             on_outlast=self._outlasts,
-            on_timeout=lambda: self._fail(outcomes.timeout(limits.timeout)),
-            on_standstill=lambda: self._fail(outcomes.no_progress(limits.progress_within or 0.0)),
-            on_hard_cancel=lambda: self._cancel("stopped after its grace"),
+            on_timeout=lambda: self._fail_last(outcomes.timeout(limits.timeout)),
+            on_standstill=lambda: self._fail_last(
+                outcomes.no_progress(limits.progress_within or 0.0)
+            ),
+            on_hard_cancel=lambda: self._cancel_last("stopped after its grace"),
         )
-        self.context = RunningContext(step, self.watch, batch)
+        self.context = RunningContext(step, self.watch, batch, span)
 
     def run(self) -> None:
         """Run the step; whatever comes of it is written, or left to whoever has it now."""
@@ -124,6 +137,7 @@ class _Attempt:
             # The process is ending. Whoever finds the lost claim must not find an open transaction.
             heart.finish()
             self.context.close(exc)
+            self.span.end({"step.outcome": "interrupted"}, error="process_ended")
             raise
         finally:
             heart.finish()
@@ -157,6 +171,7 @@ class _Attempt:
             artifacts=self.context.artifacts.saved,
             warnings=self.context.warnings,
             successors=self.graph.successors[self.node.key],
+            span=self.span,
         )
         if not self.context.writing:
             self.batch.finish(finished)
@@ -165,6 +180,7 @@ class _Attempt:
         if not completion.done:
             raise ClaimLostError
         self.context.close(None)
+        spans.written(finished, stands=True, ago_seconds=0.0)
         self.batch.accept(completion)
         metrics.steps_succeeded([finished])
 
@@ -198,6 +214,7 @@ class _Attempt:
 
         planned: list[ReadyStep] | None = outcomes.persistently(expand, known=known)
         if planned is not None:
+            self.span.end({"step.outcome": "succeeded", "step.items": len(items)})
             publishing.publish(planned)
             return
         if outcomes.persistently(lambda: claims.held(step=step) is None):
@@ -212,10 +229,26 @@ class _Attempt:
         return self.batch.come_forward(ran_seconds=self.watch.ran_seconds, unless_locked=True)
 
     def _fail(self, error: BaseException) -> None:
-        outcomes.fail(self.step, self.graph, self.limits.retry, error, **self._circumstances())
+        code, outcome = outcomes.fail(
+            self.step, self.graph, self.limits.retry, error, **self._circumstances()
+        )
+        self.span.end({"step.outcome": outcome}, error=code)
 
     def _cancel(self, reason: str) -> bool:
-        return outcomes.cancel(self.step, reason, **self._circumstances())
+        cancelled = outcomes.cancel(self.step, reason, **self._circumstances())
+        if cancelled:
+            self.span.end({"step.outcome": "cancelled"})
+        return cancelled
+
+    def _fail_last(self, error: BaseException) -> None:
+        """Let the step fail from beside its body, before its process is ended."""
+        self._fail(error)
+        tracing.flush(LAST_SPANS_SECONDS)
+
+    def _cancel_last(self, reason: str) -> None:
+        """Cancel the step from beside its body, before its process is ended."""
+        self._cancel(reason)
+        tracing.flush(LAST_SPANS_SECONDS)
 
     def _circumstances(self) -> _Circumstances:
         others = [one for one in self.batch.open_ids() if one != self.step.id]
@@ -228,8 +261,10 @@ class _Attempt:
         """
         self.context.close(error)
         if isinstance(error, ClaimLostError):
+            self.span.end({"step.outcome": "refused"}, error="claim_lost")
             log.warning("late_write_refused")
         else:
+            self.span.end({"step.outcome": "awaiting"}, error="effect_unknown")
             log.warning("step_awaiting", reason="effect_unknown")
 
     def _lose(self, error: BaseException) -> None:
@@ -241,6 +276,7 @@ class _Attempt:
             connection.close()
         if lost:
             outcomes.hand_back(self.step, self.graph, **self._circumstances())
+            self.span.end({"step.outcome": "handed_back"}, error="database_lost")
             self.batch.rejoin()
         else:
             self._fail(error)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
 
-from engine import definitions, metrics, outcomes, policies, registry, sql
+from engine import definitions, metrics, outcomes, policies, registry, spans, sql, tracing
 from engine.causes import ReleaseReason
 from engine.policies import OnDead
 from engine.transitions import claims, dispatch, failures
@@ -308,3 +309,6 @@ def _end_attempt(row: Any, claim: Any, graph: Graph, ending: _Ending) -> None:
         failures.retry(**common, delay_seconds=ending.delay)
     name = graph.by_key[row.key].step
     transaction.on_commit(lambda: metrics.attempt_lost(row, name, outcome))
+    if tracing.is_on():
+        # Its own process cannot tell of it any more, or only of an attempt that does not count.
+        transaction.on_commit(partial(spans.lost, row, outcome=outcome, code=ending.code))

@@ -38,10 +38,11 @@ def fail(
     *,
     ran_seconds: float,
     last: bool,
-) -> None:
+) -> tuple[str, str]:
     """Record a failure after `ran_seconds`: backoff while attempts are left, else a dead letter.
 
-    last: its holder has nothing else under the claim.
+    last: its holder has nothing else under the claim. Returns its code and what came of it: dead,
+    retried, or refused when it does not stand.
     """
     code, message, permanent = _described(error)
     if permanent or step.failures + 1 >= retry.attempts:
@@ -64,7 +65,7 @@ def fail(
             log.error("step_dead", code=code)
             if fail_run:
                 runs.finish_ending(run_id=step.run_id)
-        return
+        return code, "dead" if recorded else "refused"
     delay = retry.delay(failures=step.failures + 1, random=random.SystemRandom())
     recorded = _until_recorded(
         step,
@@ -82,6 +83,7 @@ def fail(
     if recorded:
         _count(step, graph, metrics.RETRIED, ran_seconds)
         log.warning("step_retried", code=code, delay_seconds=round(delay, 2))
+    return code, "retried" if recorded else "refused"
 
 
 def timeout(seconds: float) -> StepError:

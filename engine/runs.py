@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from pydantic import ValidationError
 
-from engine import definitions, lanes, publishing, registry, sql, trace_context
+from engine import definitions, lanes, publishing, registry, spans, sql, trace_context
 from engine.audit import trail
 from engine.causes import ReleaseReason
 from engine.errors import InputInvalidError, NotFoundError, StateConflictError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from engine import tracing
+    from engine.publishing import ReadyStep
     from engine.registry import AutomationDeclaration
 
 ORCHESTRATOR_QUEUE = "orchestrator"
@@ -100,7 +102,7 @@ def submit(
         deadline_at=deadline_at,
     )
     run_id = uuids.uuid7()
-    values = {
+    values: dict[str, Any] = {
         "id": run_id,
         "automation": declared.name,
         "department": declared.department,
@@ -114,15 +116,38 @@ def submit(
         "created_by": created_by,
         "deadline_at": deadline_at,
     }
+    with spans.submission(
+        automation=declared.name,
+        department=declared.department,
+        run_id=run_id,
+        parent=values["traceparent"],
+    ) as span:
+        values["traceparent"] = span.traceparent or values["traceparent"]
+        submitted = _stored(declared, values, span, window=window, until_terminal=until_terminal)
+        span.note({"run.id": str(submitted.run_id), "run.created": submitted.created})
+        return submitted
+
+
+def _stored(
+    declared: AutomationDeclaration,
+    values: dict[str, Any],
+    span: tracing.Span,
+    *,
+    window: float | None,
+    until_terminal: bool,
+) -> Submitted:
+    """Store a run with its plan, or find the one that has its key."""
+    dedupe_key = values["dedupe_key"]
     # The version this process remembers may be gone: it is looked up anew. A key that its run need
     # not keep is taken from it; who comes second there meets the run that came first.
     for _ in range(TRIES):
-        ready = moves.submit(values=values | _plan(declared))
+        with spans.planning(span, automation=declared.name):
+            ready = moves.submit(values=values | _plan(declared))
         if ready is not None:
             # At once, unless the caller's transaction is open: a message that is faster than the
             # commit finds nothing to claim.
-            transaction.on_commit(partial(publishing.publish, ready))
-            return Submitted(run_id, created=True)
+            transaction.on_commit(partial(_tell, ready, span.traceparent))
+            return Submitted(values["id"], created=True)
         if _may_take(declared.name, dedupe_key, window=window, until_terminal=until_terminal):
             continue
         existing = _of_key(declared.name, dedupe_key)
@@ -130,6 +155,13 @@ def submit(
             return Submitted(existing.id, created=False)
         _forget_versions()
     raise StateConflictError("The version or the key", wanted="start it", actual="being replaced")
+
+
+def _tell(ready: Sequence[ReadyStep], traceparent: str) -> None:
+    """Hand the roots of a new run to the broker."""
+    if ready:
+        with spans.sending(ready[0].queue, parent=traceparent, steps=len(ready)):
+            publishing.publish(ready)
 
 
 def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str, Any]:

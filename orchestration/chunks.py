@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from engine import execution
+from engine import execution, spans
 from orchestration import connections
 
 if TYPE_CHECKING:
@@ -17,14 +17,17 @@ PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.2
 
 
-def execute(*, step_run_ids: Sequence[int], worker: str, queue: str) -> None:
+def execute(*, step_run_ids: Sequence[int], worker: str, queue: str, task_id: str = "") -> None:
     """Try the StepRuns of a message, and what they lead to in the same queue for a slice of time.
 
     Only the claim is tried again. Once something runs its errors are the engine's, with a longer
     patience; what it gives up its lease decides: a body must not run twice under one claim.
     """
+    began = time.monotonic()
     held = _claimed(step_run_ids, worker)
-    execution.run(held, queue=queue)
+    took = time.monotonic() - began
+    parents = spans.received(held, queue=queue, task_id=task_id, took_seconds=took)
+    execution.run(held, queue=queue, parents=parents)
 
 
 def _claimed(step_run_ids: Sequence[int], worker: str) -> Sequence[Any]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def execute(self: EngineTask, /, *, step_run_ids: list[int]) -> None:
     """Try to claim and run the named StepRuns."""
     queue = (self.request.delivery_info or {}).get("routing_key") or ""
-    chunks.execute(step_run_ids=step_run_ids, worker=self.worker, queue=queue)
+    task_id = self.request.id or ""
+    chunks.execute(step_run_ids=step_run_ids, worker=self.worker, queue=queue, task_id=task_id)
 
 
 @shared_task(name=messages.NOTIFY_DEAD_LETTER)

@@ -30,6 +30,8 @@ def _prepare_environment() -> None:
         "LOG_LEVEL",
     ):
         os.environ.pop(name, None)
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        del os.environ[name]
     folder = Path(tempfile.mkdtemp(prefix="abe-test-"))
     folder.chmod(0o700)
     _servers.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from engine import sql
+from engine import sql, tracing
 from engine.publishing import ReadyStep
 from engine.transitions import told
 from engine.transitions.claims import LANE_IS_FREE, Claimed
@@ -299,6 +299,8 @@ class Finished:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     #: Keys of the steps that wait for it.
     successors: Sequence[str] = ()
+    #: Ends when the result is written, as of `ended`.
+    span: tracing.Span = tracing.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

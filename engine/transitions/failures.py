@@ -119,8 +119,10 @@ SELECT run_id, id, 'step.released', attempt, '', '{{"reason": "worker_lost"}}', 
 FROM back
 """
 RUNNING = """
-SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.lane, s.crashes, s.failures,
-    s.cancel_requested, s.started_at, s.attempt, s.worker, r.version_id, r.correlation_id
+SELECT s.id, s.claim, s.run_id, s.key, s.map_index, s.kind, s.lane, s.attempt, s.worker,
+    s.crashes, s.failures, s.cancel_requested, s.started_at, r.version_id, r.automation,
+    r.department, r.correlation_id, r.traceparent,
+    extract(epoch FROM clock_timestamp() - s.started_at)::float8 AS ran_seconds
 FROM engine_steprun s JOIN engine_run r ON r.id = s.run_id
 WHERE {which} s.claim = %(claim)s AND s.state = 'running'
 ORDER BY s.id DESC FOR NO KEY UPDATE OF s

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 LOCK_LETTER = """
-SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, r.state AS run_state
+SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, d.automation, d.department, r.traceparent,
+    r.state AS run_state
 FROM engine_deadletter d JOIN engine_run r ON r.id = d.run_id
 WHERE d.id = %(letter)s FOR NO KEY UPDATE OF d
 """
 # In the order in which their steps are locked.
 LOCK_LETTERS_OF_RUN = """
-SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, r.state AS run_state
+SELECT d.id, d.run_id, d.step_run_id, d.state, d.step, d.automation, d.department, r.traceparent,
+    r.state AS run_state
 FROM engine_deadletter d JOIN engine_run r ON r.id = d.run_id
 WHERE d.run_id = %(run)s AND d.state = 'open'
 ORDER BY d.step_run_id DESC FOR NO KEY UPDATE OF d

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine import lanes
+from engine import lanes, spans, tracing
 from orchestration import publisher, streams
 from orchestration.manager.bell import Bell
 from orchestration.manager.loop import Loop
@@ -19,6 +19,9 @@ from orchestration.manager.window import Window
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Sequence
+
+    from engine.publishing import ReadyStep
 
 #: Seconds between ticks while something is sent, and at most when there is nothing to send.
 BUSY_SECONDS, IDLE_SECONDS = 0.025, 0.25
@@ -85,4 +88,24 @@ class Dispatcher(Loop):
 
     def _send(self, lane: str, window: Window, *, limit: int, above: int | None = None) -> int:
         send = partial(publisher.publisher.send, spread=window.spread, first=above is not None)
-        return self.guarded(lambda: lanes.dispatch(lane=lane, limit=limit, send=send, above=above))
+        dispatch = partial(lanes.dispatch, lane=lane, limit=limit, above=above)
+        if tracing.is_on():
+            return self._send_traced(dispatch, send)
+        return self.guarded(partial(dispatch, send=send))
+
+    def _send_traced(
+        self, dispatch: Callable[..., int], send: Callable[[Sequence[ReadyStep]], None]
+    ) -> int:
+        """Send, and tell the traces of the runs whose steps were sent."""
+        began = time.monotonic()
+        taken: list[ReadyStep] = []
+
+        def noting(steps: Sequence[ReadyStep]) -> None:
+            send(steps)
+            taken.extend(steps)
+
+        sent = self.guarded(partial(dispatch, send=noting))
+        if sent:
+            took = time.monotonic() - began
+            self.guarded(partial(spans.dispatched, taken, took_seconds=took))
+        return sent

@@ -15,7 +15,7 @@ import structlog
 from django.db import DataError, connection
 from django.utils import timezone
 
-from engine import runs
+from engine import runs, tracing
 from engine.errors import EngineError
 from orchestration import incoming, repairs, streams
 from orchestration.manager import counters, outages
@@ -157,7 +157,7 @@ class Events(Loop):
         try:
             request = incoming.parse(entry_id=entry.id, fields=entry.fields)
             if request is not None:
-                _submit(request)
+                _submit(request, entry_id=entry.id)
         except incoming.MalformedEventError as exc:
             _refuse(entry, code=exc.code, reason=exc.reason)
             return False
@@ -176,8 +176,18 @@ class Events(Loop):
         return True
 
 
-def _submit(request: incoming.RunRequest) -> None:
-    with counters.PLANNING.time():
+def _submit(request: incoming.RunRequest, *, entry_id: str) -> None:
+    words: dict[str, tracing.Value] = {
+        "messaging.system": "redis",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": streams.EVENTS,
+        "messaging.message.id": entry_id,
+    }
+    name, parent = f"process {streams.EVENTS}", request.traceparent
+    with (
+        counters.PLANNING.time(),
+        tracing.begin(name, kind="consumer", parent=parent, words=words) as span,
+    ):
         submitted = runs.submit(
             automation=request.automation,
             input=request.input,
@@ -185,7 +195,7 @@ def _submit(request: incoming.RunRequest) -> None:
             created_by=streams.EVENTS,
             dedupe_key=request.dedupe_key,
             correlation_id=request.correlation_id,
-            traceparent=request.traceparent,
+            traceparent=span.traceparent or request.traceparent,
         )
     log.info(
         "run_requested",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 
-from engine import outbox
+from engine import outbox, trace_context, tracing
 from engine.models import DeadLetter
 from orchestration import publisher, repairs, routing, streams
 from orchestration.manager import counters
@@ -17,7 +18,7 @@ from orchestration.manager.loop import Loop
 from orchestration.repairs import Repair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from engine.models import OutboxEvent
 
@@ -68,7 +69,8 @@ def ring_again() -> None:
 
 def send(events: Sequence[OutboxEvent]) -> None:
     """Append events to their streams; dead letters are also told to their queue."""
-    streams.append((event.stream, flat(event)) for event in events)
+    with _traced(events) as fields:
+        streams.append((event.stream, flat(event) | fields.get(event.pk, {})) for event in events)
     publisher.publisher.notify_dead_letters(
         [
             int(event.data["dead_letter_id"])
@@ -76,6 +78,31 @@ def send(events: Sequence[OutboxEvent]) -> None:
             if event.event_type == DEAD_LETTER_CREATED and "dead_letter_id" in event.data
         ]
     )
+
+
+@contextmanager
+def _traced(events: Sequence[OutboxEvent]) -> Iterator[Mapping[int, dict[str, str]]]:
+    """Tell the traces of these events' runs; yields, by event, what its entry carries of that."""
+    begun: dict[int, tracing.Span] = {}
+    if tracing.is_on():
+        for event in events:
+            parent = event.data.get("traceparent") if isinstance(event.data, dict) else ""
+            if parent:
+                begun[event.pk] = tracing.begin(
+                    f"publish {event.event_type}",
+                    kind="producer",
+                    parent=parent,
+                    words={
+                        "messaging.system": "redis",
+                        "messaging.operation.name": "publish",
+                        "messaging.destination.name": event.stream,
+                        "run.id": str(event.run_id or ""),
+                        "run.status": str(event.data.get("status", "")),
+                    },
+                )
+    yield {pk: {trace_context.HEADER: span.traceparent} for pk, span in begun.items()}
+    for span in begun.values():
+        span.end({})
 
 
 def flat(event: OutboxEvent) -> dict[str, str]:

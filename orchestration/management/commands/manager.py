@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from engine import tracing
 from engine.postgresql import bounded
 from orchestration import garbage, streams
 from orchestration.manager import service
@@ -35,6 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         bounded.bound_answers(settings.DATABASE_ANSWER_SECONDS)
+        tracing.play("manager")
         port = FIRST_PORT + options["instance"] if options["port"] is None else options["port"]
         try:
             found = service.Service(
