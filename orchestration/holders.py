@@ -36,7 +36,7 @@ def events() -> list[dict[str, Any]]:
         *consumers(),
         *(
             {
-                "group": group["name"].decode(),
+                "group": group["name"].decode(errors="replace"),
                 "pending": group["pending"],
                 "last_delivered": group["last-delivered-id"].decode(),
             }

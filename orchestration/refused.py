@@ -23,12 +23,15 @@ PREFIX = b"original_"
 PAGE = 500
 
 # KEYS[1] the dead letter stream, KEYS[2] the events; ARGV[1] the entry, ARGV[2] how many entries
-# the events keep, then the fields. All or nothing, and once: an entry that is gone is not sent.
+# the events keep, then the fields. Once: an entry that is gone is not sent. Sent, then deleted:
+# Redis takes nothing back when a script fails, and it fails at 8,000 words or without memory.
 SEND_AGAIN = """
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then
   return false
 end
-return redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, 3))
+local sent = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, 3))
+redis.call('XDEL', KEYS[1], ARGV[1])
+return sent
 """
 
 
@@ -98,9 +101,9 @@ def mended(event: RefusedEvent, changes: Mapping[str, str]) -> dict[bytes, bytes
 
     Raises InputInvalidError when it would be refused again as it is.
     """
-    fields = event.fields | {name.encode(): value.encode() for name, value in changes.items()}
+    given = {name.encode(): value.encode() for name, value in changes.items()}
     fields = {
-        name: value for name, value in fields.items() if value or name.decode() not in changes
+        name: value for name, value in (event.fields | given).items() if value or name not in given
     }
     try:
         incoming.parse(entry_id=event.id, fields=fields)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine import printable
 from engine.audit import origin
 from engine.errors import EngineError, InputInvalidError
 
@@ -73,7 +74,7 @@ class Interface(BaseCommand):
         try:
             super().run_from_argv(argv)
         except CommandError as exc:
-            self.stderr.write(f"CommandError: {exc}")
+            self.stderr.write(f"CommandError: {printable.lines(str(exc))}")
             sys.exit(1)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -111,17 +112,17 @@ class Interface(BaseCommand):
         )
 
     def write_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print aligned columns."""
+        """Print aligned columns; what others wrote into them moves nothing on a terminal."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(escape(printable.line(cell)) for cell in row))
         self.console().print(table)
 
     def write_json(self, value: Any) -> None:
         """Print one JSON document."""
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+        self.stdout.write(printable.document(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 class OperatorCommand(Interface):

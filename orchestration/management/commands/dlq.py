@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.management.base import CommandError
 
-from engine import dead_letter_selectors, dead_letters
+from engine import dead_letter_selectors, dead_letters, printable
 from engine.errors import EngineError
 from engine.management.interface import actor, row_id
 from engine.models import DeadLetter
@@ -102,7 +102,7 @@ class Command(BrokerCommand):
             else "",
         }.items():
             if shown:
-                self.stdout.write(f"{name:<12} {shown}")
+                self.stdout.write(f"{name:<12} {printable.line(shown)}")
         if row.error_code == UNEXPECTED:
             # A message may hold anything, so none is stored: where it was raised is in the log.
             self.stdout.write(f"Where        manage.py logs --run {row.run_id} --level ERROR")
@@ -116,9 +116,9 @@ class Command(BrokerCommand):
             "Error": f"{event.error_code}: {event.reason}",
             "Was": f"{event.source_entry_id} of {streams.EVENTS}",
         }.items():
-            self.stdout.write(f"{name:<12} {shown}")
+            self.stdout.write(f"{name:<12} {printable.line(shown)}")
         for name, value in event.shown.items():
-            self.stdout.write(f"  {name:<16} {value}")
+            self.stdout.write(f"  {printable.line(name):<16} {printable.line(value)}")
 
     def do_requeue(self, **options: Any) -> None:
         changes = dict(options["set"])
@@ -154,7 +154,7 @@ class Command(BrokerCommand):
             ]
         with _target(options["to"], self.stdout) as target:
             for document in found:
-                target.write(json.dumps(document, ensure_ascii=False) + "\n")
+                target.write(printable.document(json.dumps(document, ensure_ascii=False)) + "\n")
         note = f"{len(found)} written" + (f" to {options['to']}" if options["to"] else "")
         if len(found) == MAX_AT_ONCE:
             note += f"; only the newest {MAX_AT_ONCE:,}: there may be more"
@@ -189,16 +189,18 @@ class Command(BrokerCommand):
             self._would(verb, len(events))
             return
         gone: list[str] = []
+        done: list[RefusedEvent] = []
         for event in events:
             try:
-                done = door(event)
+                said = door(event)
             except EngineError as exc:
                 gone.append(f"{event.id}: {exc.message}")
                 continue
+            done.append(event)
             if not self.json:
-                self.stdout.write(f"{event.id} {done}")
+                self.stdout.write(f"{event.id} {said}")
         if self.json:
-            self.write_json([event.document for event in events if not gone])
+            self.write_json([event.document for event in done])
         if gone:
             raise CommandError("; ".join(gone))
 
@@ -274,6 +276,10 @@ def _change(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
     return name, value
 
 

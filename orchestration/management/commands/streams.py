@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.management.base import CommandError
 
+from engine import printable
 from engine.audit import trail
 from orchestration import holders, streams
 from orchestration.management.interface import BrokerCommand
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENTRY = re.compile(r"\d{1,20}(-\d{1,20})?")
+#: More than a century has no entry been idle, in seconds; also says no to `inf` and `nan`.
+MOST_IDLE_SECONDS = 3.2e9
 
 
 class Command(BrokerCommand):
@@ -167,7 +170,8 @@ class Command(BrokerCommand):
 
 
 def _line(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.items())
+    said = (f"{name.replace('_', ' ')} {value}" for name, value in row.items())
+    return printable.line(", ".join(said))
 
 
 def _record(action: str, after: dict[str, Any]) -> None:
@@ -182,5 +186,5 @@ def _entry_id(text: str) -> str:
 
 
 def _check_bounds(options: dict[str, Any]) -> None:
-    if options["limit"] < 1 or options["idle"] < 0:
-        raise CommandError("--limit must be 1 or more, --idle 0 or more.")
+    if options["limit"] < 1 or not 0 <= options["idle"] <= MOST_IDLE_SECONDS:
+        raise CommandError("--limit must be 1 or more, --idle 0 or more, in seconds.")

@@ -56,6 +56,15 @@ def test_streams_info__length_group_and_consumers(pending_entry, platform):
     assert dlq == {"stream": "automation.dlq", "length": 0}
 
 
+def test_streams_info__shows_names_that_are_no_text_and_obeys_none(pending_entry, platform):
+    platform.xgroup_create(streams.EVENTS, b"\xff\x1b[2J", id="0")
+    platform.xgroup_createconsumer(streams.EVENTS, streams.GROUP, b"\xfe\x1b[2J")
+    out = io.StringIO()
+    call_command("streams", "info", stdout=out)
+    assert "\\x1b[2J" in out.getvalue()
+    assert out.getvalue().replace("\n", "").isprintable()
+
+
 def test_streams_pending__is_filtered(pending_entry):
     (found,) = streams_command("pending", "--consumer", "dead", "--idle", "0")
     assert (found["id"], found["deliveries"]) == (pending_entry, 1)
@@ -112,6 +121,9 @@ def test_streams_reset__forgets_a_consumer_and_loses_none_of_its_entries(pending
         ("claim", "alive", "1-x"),
         ("claim", "alive", "--limit", "0"),
         ("pending", "--idle", "-1"),
+        ("pending", "--idle", "nan"),
+        ("pending", "--idle", "inf"),
+        ("claim", "alive", "--idle", "1e300"),
     ],
 )
 def test_streams_command__refuses_what_is_no_entry(platform, words):

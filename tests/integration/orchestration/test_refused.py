@@ -104,6 +104,44 @@ def test_requeue__of_one_that_would_be_refused_again_says_why_and_keeps_it(lette
     assert platform.xlen(streams.DLQ) == 4
 
 
+def test_requeue__that_redis_refuses_keeps_the_event(letters, platform):
+    """A script of Redis takes 8,000 words; what it did before it failed stays done."""
+    event = {"event_type": "automation.run.requested", "automation": "lab.squares"}
+    event |= {f"f{n}": "x" for n in range(4_500)}
+    added = {"source_entry_id": "1-1", "error_code": "odd"}
+    kept = platform.xadd(streams.DLQ, event | added).decode()
+    with pytest.raises(CommandError, match="Redis refused"):
+        dlq("requeue", kept, "--apply")
+    assert refused.one(entry_id=kept).automation == "lab.squares"
+
+
+def test_requeue__tells_of_those_it_sent_when_others_are_gone(letters, platform, monkeypatch):
+    found = refused.newest(limit=10)
+    refused.discard(found[0])
+    monkeypatch.setattr(refused, "newest", lambda **_filters: found)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="any more"):
+        call_command("dlq", "discard", "--all", "--events", "--apply", "--json", stdout=out)
+    assert [one["id"] for one in json.loads(out.getvalue())] == letters[1::-1]
+
+
+def test_dlq__shows_what_strangers_sent_and_obeys_none_of_it(consumer, platform):
+    nasty = "x\x1b]0;mine\x07\x9b2J\nID forged"
+    entry = {"event_type": "automation.run.requested", "automation": nasty, f"f{nasty}": nasty}
+    platform.xadd(streams.EVENTS, entry)
+    turn(consumer)
+    (event,) = refused.newest(limit=1)
+    for words in (("list", "--events"), ("show", event.id), ("discard", event.id)):
+        said = dlq(*words)
+        assert "\\x1b]0;mine" in said, words
+        assert said.replace("\n", "").isprintable(), words
+        assert "\nID forged" not in said, words
+    for words in (("show", event.id, "--json"), ("export", "--events")):
+        said = dlq(*words)
+        assert said.replace("\n", "").isprintable(), words
+        assert json.loads(said)["fields"]["automation"] == nasty
+
+
 def test_requeue__by_several_at_once_sends_once(letters, platform):
     event = refused.one(entry_id=letters[0])
     fields = refused.mended(event, {"data": "{}"})
@@ -152,6 +190,7 @@ def test_export__writes_a_line_an_event_into_a_new_private_file(letters, tmp_pat
         (["requeue", "x"], "'x'"),
         (["requeue", "1", "--all"], "--all"),
         (["requeue", "1-1", "--set", "data"], "FIELD=VALUE"),
+        (["requeue", "1-1", "--set", "data=\udcff"], "UTF-8"),
         (["requeue", "--all", "--set", "data={}"], "--set changes events"),
         (["list", "--limit", "0"], "--limit"),
     ],
