@@ -20,6 +20,7 @@ class ConfigConfig(AppConfig):
             *(part.strip() for part in settings.MASTER_KEY.split(",")),
             settings.JWT_SECRET,
             settings.DATABASES["default"]["PASSWORD"],
+            (settings.OWNER_DATABASE or {}).get("PASSWORD", ""),
             unquote(urlsplit(settings.REDIS_URL).password or ""),
         )
         tracing.register()

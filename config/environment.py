@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from typing import Any
@@ -56,6 +57,23 @@ def integer(name: str, default: int) -> int:
         return int(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}") from None
+
+
+def count(name: str, default: int) -> int:
+    """Return a whole number from 0 on."""
+    found = integer(name, default)
+    if found < 0:
+        raise ImproperlyConfigured(f"{name} must be 0 or more, not {found}")
+    return found
+
+
+def level(name: str, default: str) -> str:
+    """Return the name of a level of the log, in capitals."""
+    value = text(name, default).upper()
+    names = logging.getLevelNamesMapping()
+    if value not in names:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(names)}, not {value!r}")
+    return value
 
 
 def number(name: str, default: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -30,7 +31,8 @@ _AGO = re.compile(r"(\d{1,6})([smhd])")
 class Filter:
     """Which lines are wanted; what is left empty asks for nothing.
 
-    run_id, text: anywhere in the line. level: this one and worse. process: what wrote it.
+    run_id, text: anywhere in the line. level: this one and worse. process: what wrote it; `worker`
+    is all of them.
     """
 
     run_id: str = ""
@@ -45,19 +47,26 @@ class Filter:
 
     def takes_raw(self, raw: bytes) -> bool:
         """Tell whether a line can be meant, before it is parsed."""
-        wanted = (self.run_id, self.correlation_id)
-        return all(word.encode() in raw for word in wanted if word) and (
-            not self.text or self.text.casefold() in raw.decode(errors="replace").casefold()
-        )
+        # As the lines spell it: what is not ASCII as \u00fc.
+        wanted = (json.dumps(word)[1:-1].encode() for word in (self.run_id, self.correlation_id))
+        return all(word in raw for word in wanted) and (not self.text or self._has_text(raw))
+
+    def _has_text(self, raw: bytes) -> bool:
+        """Tell whether the text is in the line, in any case: as it stands there, or as it says."""
+        wanted = self.text.casefold()
+        if wanted in raw.decode(errors="replace").casefold():
+            return True
+        line = parsed(raw) if b"\\" in raw else None
+        return any(wanted in str(value).casefold() for value in (line or {}).values())
 
     def takes(self, line: dict[str, Any]) -> bool:
         """Tell whether a line is wanted."""
         return (
             _rank(line.get("level")) >= (_rank(self.level) if self.level else 0)
-            and self.step in ("", line.get("step"), str(line.get("step_id")))
+            and self.step in ("", line.get("step"), str(line.get("step_id", "")))
             and self.correlation_id in ("", line.get("correlation_id"))
             and self.department in ("", line.get("department"))
-            and str(line.get("process", "")).startswith(self.process)
+            and self.process in ("", *_processes(line))
             and self._is_in_time(line)
         )
 
@@ -74,7 +83,10 @@ def moment(text: str, *, now: datetime) -> datetime:
     Raises ValueError for anything else.
     """
     if found := _AGO.fullmatch(text):
-        return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        try:
+            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        except OverflowError:
+            raise ValueError(text) from None
     at = datetime.fromisoformat(text)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
@@ -144,13 +156,17 @@ class Reader:
 def generations(path: Path, *, since: tuple[int, int] | None = None) -> list[BinaryIO]:
     """Open the log and what it was renamed from, oldest first; `since` (device, inode) and later.
 
-    The caller closes them. Nobody renames meanwhile.
+    The caller closes them. Nobody renames meanwhile. Raises PermissionError where one may not be
+    read.
     """
     found: list[BinaryIO] = []
     if not path.parent.is_dir():
         return found
-    try:
-        with files.locked(path, wait=True):
+    with contextlib.ExitStack() as stack:
+        # Whoever may read and not write has no lock: a rotation may show him a line twice.
+        with contextlib.suppress(OSError):
+            stack.enter_context(files.locked(path, wait=True))
+        try:
             for name in (path, *_numbered(path)):
                 stream = _open(name)
                 if stream is None:
@@ -158,9 +174,10 @@ def generations(path: Path, *, since: tuple[int, int] | None = None) -> list[Bin
                 found.append(stream)
                 if since is not None and _identity(stream) == since:
                     break
-    except PermissionError:
-        # Somebody who may read and not write: without the lock a rotation may show a line twice.
-        found = [stream for name in (path, *_numbered(path)) if (stream := _open(name))]
+        except OSError:
+            for stream in found:
+                stream.close()
+            raise
     found.reverse()
     return found
 
@@ -204,12 +221,19 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _processes(line: dict[str, Any]) -> tuple[str, str]:
+    """Return who wrote a line, and without its number: worker1, worker."""
+    name = str(line.get("process", ""))
+    return name, name.rstrip("0123456789")
+
+
 def _rank(level: object) -> int:
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
 
 
 def _moment(text: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(text))
+        at = datetime.fromisoformat(str(text))
     except ValueError:
         return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -18,6 +18,7 @@ import redis
 from django.db import InterfaceError, OperationalError
 
 from config.logs import fields
+from engine import printable
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -55,14 +56,19 @@ PLAIN_ERRORS: tuple[type[BaseException], ...] = (
 _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
     # The address of an incoming webhook is its password.
     (re.compile(r"(/hooks/)[^\s'\"?#/]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), HIDDEN),
+    # Bounded: a text of nothing but beginnings would be read to its end for each of them.
+    (
+        re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE),
+        rf"\1:{HIDDEN}@",
+    ),
+    (re.compile(r"\beyJ[\w-]{1,1000}\.[\w-]+\.[\w-]*"), HIDDEN),
     (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"\bwhsec_[\w+/=-]+"), HIDDEN),
     (
         re.compile(
-            r"\b((?:\w*[_-])?(?:password|passwd|secret|token|api[_-]?key|access|refresh|"
-            r"authorization|cookie)s?[\"']?\s*[=:]\s*[\"']?)(?!\[hidden)[^\s\"'&,;)}\]]+",
+            r"\b((?:\w*(?:password|passwd|passphrase|secret|token|sessionid|authorization|cookie|"
+            r"(?:api|secret|private|master|signing|access)[_-]?key)s?|access|refresh)"
+            r"[\"']?\s*[=:]\s*[\"']?)(?!\[hidden)[^\s\"'&,;)}\]]+",
             re.IGNORECASE,
         ),
         rf"\1{HIDDEN}",
@@ -70,10 +76,10 @@ _CREDENTIALS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 #: Queries of addresses carry what callers typed.
 _QUERY = re.compile(r"\?[^\s'\"]*")
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
-_CONTROL_BUT_LINES = {code: text for code, text in _CONTROL.items() if code != ord("\n")}
 #: A value shorter than this is no secret, or too common a word to be taken out of every line.
 _SHORTEST_SECRET = 8
+#: A text of an error shorter than this would be taken out of the middle of words.
+_SHORTEST_QUOTED = 3
 
 _known: set[str] = set()
 
@@ -120,11 +126,11 @@ def clean(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 def plain_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Spell out control characters: a terminal would obey them, and a line break forges a line."""
+    plain: EventDict = {}
     for name, value in event.items():
-        if isinstance(value, str):
-            table = _CONTROL_BUT_LINES if name == "exception" else _CONTROL
-            event[name] = value.translate(table)
-    return event
+        spelled = printable.lines if name == "exception" else printable.line
+        plain[printable.line(name)] = spelled(value) if isinstance(value, str) else value
+    return plain
 
 
 def without_query(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -142,10 +148,13 @@ def errors(*, texts: bool) -> Processor:
     def processor(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         given = event.pop("exc_info", None)
         error = _error_of(given)
-        if error is not None:
-            event["exception"] = (
-                "".join(traceback.format_exception(error)).rstrip() if texts else described(error)
-            )
+        if error is None:
+            return event
+        if texts:
+            event["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        else:
+            event["exception"] = described(error)
+            event["event"] = _unquoted(str(event.get("event", "")), error)
         return event
 
     return processor
@@ -153,6 +162,22 @@ def errors(*, texts: bool) -> Processor:
 
 def described(error: BaseException) -> str:
     """Return an exception with its causes, the first one first: places, types, harmless texts."""
+    parts: list[str] = []
+    for one, link in reversed(_chain(error)):
+        if parts and link:
+            parts.append(link)
+        parts += [
+            f"  {place.filename}:{place.lineno} in {place.name}"
+            for place in traceback.extract_tb(one.__traceback__)
+        ]
+        parts.append(f"{_type(one)}: {_text(one)}".rstrip(": "))
+        if isinstance(one, BaseExceptionGroup):
+            parts += [f"  | {_type(below)}: {_text(below)}" for below in one.exceptions]
+    return "\n".join(parts)
+
+
+def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
+    """Return an error and its causes, each with what links it to the next, its own cause."""
     chain: list[tuple[BaseException, str]] = []
     found: BaseException | None = error
     while found is not None and len(chain) < MAX_CAUSES:
@@ -164,18 +189,18 @@ def described(error: BaseException) -> str:
             cause, link = None, ""
         chain.append((found, link))
         found = cause if all(cause is not seen for seen, _ in chain) else None
-    parts: list[str] = []
-    for one, link in reversed(chain):
-        if parts and link:
-            parts.append(link)
-        parts += [
-            f"  {place.filename}:{place.lineno} in {place.name}"
-            for place in traceback.extract_tb(one.__traceback__)
-        ]
-        parts.append(f"{_type(one)}: {_text(one)}".rstrip(": "))
-        if isinstance(one, BaseExceptionGroup):
-            parts += [f"  | {_type(below)}: {_text(below)}" for below in one.exceptions]
-    return "\n".join(parts)
+    return chain
+
+
+def _unquoted(text: str, error: BaseException) -> str:
+    """Return a message without what the errors say that it is about: Celery repeats them in it."""
+    for one, _link in _chain(error):
+        if isinstance(one, PLAIN_ERRORS):
+            continue
+        text = text.replace(repr(one), f"{_type(one)}: {TEXT_HIDDEN}")
+        if len(said := str(one)) >= _SHORTEST_QUOTED:
+            text = text.replace(said, TEXT_HIDDEN)
+    return text
 
 
 def _error_of(given: Any) -> BaseException | None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from config.environment import (
+    count,
     database,
     flag,
     integer,
+    level,
     networks,
     number,
     rates,
@@ -192,14 +194,14 @@ STREAMS_PER_PROCESS = integer("STREAMS_PER_PROCESS", 1_000)
 STREAMS_PER_SUBJECT = integer("STREAMS_PER_SUBJECT", 500)
 
 # --- logs -----------------------------------------------------------------------------------
-LOG_LEVEL = text("LOG_LEVEL", "INFO")
+LOG_LEVEL = level("LOG_LEVEL", "INFO")
 LOGGING = logging_config(
     level=LOG_LEVEL,
     directory=VAR_DIR / "log",
     # Unset: for people on a terminal, JSON wherever something collects it.
     json=flag("LOG_JSON", default=False) if text("LOG_JSON", "") else None,
-    limit_bytes=integer("LOG_FILE_BYTES", FILE_BYTES),
-    generations=integer("LOG_FILE_GENERATIONS", GENERATIONS),
+    limit_bytes=count("LOG_FILE_BYTES", FILE_BYTES),
+    generations=count("LOG_FILE_GENERATIONS", GENERATIONS),
     more_fields=words("LOG_FIELDS", ""),
     error_texts=flag("LOG_ERROR_TEXT", default=False),
 )

@@ -56,7 +56,7 @@ def test_env_example__names_every_setting():
         source = path.read_text()
         read |= set(
             re.findall(
-                r"\b(?:text|words|flag|integer|number|rates|networks|database|redis_location)"
+                r"\b(?:text|words|flag|integer|count|level|number|rates|networks|database|redis_location)"
                 r'\(\s*"([A-Z_]+)"',
                 source,
             )

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 
 from config import logging as platform_logging
 from config.logs import reading, redaction
+from engine import printable
 from engine.management.interface import Interface, run_id
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 #: Which files there are, and whether their lines are JSON of ours.
 FILES = {"app": True, "manager": True, "redis": False}
 LIMIT = 200
+MEASURED = frozenset({"timestamp", "level", "event", "logger"})
 #: What only lines of ours can be asked for.
 OF_JSON = (
     "run",
@@ -84,29 +86,42 @@ class Command(Interface):
                 f"{path.name} is not ours and has no such fields: --{asked[0].replace('_', '-')}"
                 " cannot be told there; --grep, --limit and --follow can."
             )
-        if not path.exists() and not options["follow"]:
-            raise CommandError(
-                f"There is no {path}: nothing has run here yet, or its folder cannot be written"
-                " (then the lines are on stdout: docker logs, kubectl logs, journalctl)."
-            )
-        show = str if options["json"] or not is_json else self._human()
+        show = self._human() if is_json and not options["json"] else printable.line
         reader = reading.Reader(path, wanted, is_json=is_json)
         try:
-            for raw in reader.last(limit=limit):
-                self.stdout.write(show(raw.decode(errors="replace")))
-            if options["follow"]:
-                self.stdout.flush()
-                for raw in reader.follow():
-                    self.stdout.write(show(raw.decode(errors="replace")))
-                    self.stdout.flush()
+            if not path.exists() and not options["follow"]:
+                raise CommandError(
+                    f"There is no {path}: nothing has run here yet, or its folder cannot be written"
+                    " (then the lines are on stdout: docker logs, kubectl logs, journalctl)."
+                )
+            self._write(reader, show, limit=limit, follow=options["follow"])
+        except PermissionError as exc:
+            raise CommandError(
+                f"{exc.filename or path} may not be read by this user: ask as the one that the"
+                " processes run as, or as a member of the file's group."
+            ) from exc
         finally:
             reader.close()
+
+    def _write(
+        self, reader: reading.Reader, show: Callable[[str], str], *, limit: int, follow: bool
+    ) -> None:
+        for raw in reader.last(limit=limit):
+            self.stdout.write(show(raw.decode(errors="replace")))
+        if not follow:
+            return
+        self.stdout.flush()
+        for raw in reader.follow():
+            self.stdout.write(show(raw.decode(errors="replace")))
+            self.stdout.flush()
 
     def _human(self) -> Callable[[str], str]:
         render = platform_logging.human_renderer(colors=self.stdout.isatty())
 
         def shown(raw: str) -> str:
             line = redaction.plain_text(None, "", reading.parsed(raw.encode()) or {})
+            # The renderer measures them, whatever somebody else wrote there.
+            line.update({name: str(line[name]) for name in MEASURED & line.keys()})
             # Who wrote it, once: a worker's name says its process.
             line.pop("pid", None)
             if "worker" in line:

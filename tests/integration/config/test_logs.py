@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -225,11 +226,74 @@ def events(*arguments):
         (["--grep", "STEP_RETRIED"], ["step_retried"]),
         (["--until", "1h"], ["run_requested", "step_retried", "loop_active"]),
         (["--since", "2020-01-01", "--until", "2020-01-02"], []),
+        (["--process", "worker"], ["step_dead"]),
+        (["--process", "work"], []),
+        (["--step", "None"], []),
         ([], ["run_requested", "step_retried", "loop_active", "step_dead", "step_dead"]),
     ],
 )
 def test_logs__shows_what_is_asked_for(log, arguments, found):
     assert events(*arguments) == found
+
+
+def test_logs__find_a_text_as_it_is_meant(log):
+    with (log / "app.log").open("a") as file:
+        file.write(line("read", reason='the "Müller" account', correlation_id="Auftrag-ü") + "\n")
+        file.write(line("read", process="worker12") + "\n")
+    for text in ('"müller"', "MÜLLER", '"reason": "the', "M\\u00fcller"):
+        assert events("--grep", text) == ["read"], text
+    assert events("--correlation-id", "Auftrag-ü") == ["read"]
+    assert events("--process", "worker1") == []
+
+
+def test_logs__bear_a_line_that_somebody_else_wrote(log):
+    with (log / "app.log").open("a") as file:
+        file.write('{"timestamp": "2026-11-30T08:00:00", "event": "odd", "level": 7}\n[1]\n{}\n')
+    assert events("--since", "2026-11-30T07:59", "--until", "2026-11-30T08:01") == ["odd"]
+    assert "odd" in "\n".join(shown())
+
+
+def test_logs__obey_nothing_that_a_line_says(log):
+    with (log / "app.log").open("a") as file:
+        file.write(line("x", reason="a\x1b[2J\u202e", **{"na\x1bme": 1}) + "\n")
+    (log / "redis.log").write_bytes(b"7:M # client \x1b]0;mine\x07\x9b2J\xc2\x9b\n")
+    for words in ((), ("--json",), ("--file", "redis")):
+        said = shown(*words)[-1]
+        assert said.isprintable(), words
+        assert "1b" in said, words
+
+
+@contextlib.contextmanager
+def somebody():
+    """Act as a user without rights: root may read everything."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(54_321)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_logs__that_may_not_be_read_or_locked_are_told_in_one_line(settings):
+    with tempfile.TemporaryDirectory() as name:
+        settings.VAR_DIR = Path(name)
+        folder = Path(name) / "log"
+        folder.mkdir()
+        (folder / "app.log").write_text(line("one") + "\n")
+        (folder / "app.log").chmod(0)
+        Path(name).chmod(0o755)
+        for mode in (0o555, 0):
+            folder.chmod(mode)
+            with somebody(), pytest.raises(CommandError, match=r"app\.log may not be read by this"):
+                shown()
+        # Of a group that ships logs: it may read, and make no lock.
+        folder.chmod(0o755)
+        (folder / "app.log").chmod(0o644)
+        folder.chmod(0o555)
+        with somebody():
+            assert events() == ["one"]
+        folder.chmod(0o755)
 
 
 def test_logs__are_for_people_unless_json_is_asked_for(log):
@@ -246,6 +310,7 @@ def test_logs__are_for_people_unless_json_is_asked_for(log):
         (["--run", "x"], ["'x'", "not the id of a run"]),
         (["--level", "loud"], ["--level", "WARNING"]),
         (["--since", "yesterday"], ["--since", "10m"]),
+        (["--until", "999999d"], ["--until", "10m"]),
         (["--limit", "-1"], ["--limit"]),
         (["--file", "redis", "--level", "ERROR"], ["redis.log", "--level", "--grep"]),
         (["--file", "manager"], ["manager.log", "stdout"]),

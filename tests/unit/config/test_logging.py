@@ -5,6 +5,7 @@ import json
 import logging
 import logging.config
 import re
+import time
 
 import pytest
 import structlog
@@ -189,6 +190,10 @@ SECRETS = [
     "GET /hooks/hunter2-hunter2 refused",
     "whsec_hunter2/hunter2+hunter2=",
     "JWT_SECRET: hunter2-hunter2",
+    "SECRET_KEY='hunter2-hunter2'",
+    "accessToken=hunter2-hunter2",
+    "aws_secret_access_key = hunter2-hunter2",
+    "Cookie: csrftoken=hunter2-hunter2; sessionid=hunter2-hunter2",
 ]
 
 
@@ -199,6 +204,14 @@ def test_credentials__are_taken_out_of_every_text(log_file, text):
     said = log_file.read_text()
     assert "hunter2" not in said
     assert said.count("[hidden]") >= 3
+
+
+@pytest.mark.parametrize("text", ["eyJ-", "a.", "a_", "password ", "x://", "x://y:", "eyJa."])
+def test_credentials__are_looked_for_in_time(text):
+    """Whoever may have a long text logged must not hold up the process that logs it."""
+    began = time.process_time()
+    redaction.scrubbed(text * (100_000 // len(text)))
+    assert time.process_time() - began < 1.0
 
 
 def test_credentials__of_this_process_are_known(log_file, monkeypatch):
@@ -253,6 +266,29 @@ def test_exception__says_nothing_that_may_be_a_payload(log_file):
         assert "LOG_ERROR_TEXT=1" in text
         assert "Ann" not in text
         assert "DE02" not in text
+
+
+def test_exception__is_not_repeated_by_the_message_of_a_library(configured):
+    """Celery: "Task execute[…] raised unexpected: ValueError('…')"."""
+    log_file = configured()
+    try:
+        try:
+            {}["IBAN of Ann Smith"]
+        except KeyError:
+            int("DE02\n1203")
+    except ValueError as exc:
+        log = logging.getLogger("celery.worker")
+        log.exception("Task raised unexpected: %r", exc)  # noqa: TRY401 - as libraries do
+        log.exception("%s, caused by %s", exc, exc.__context__)  # noqa: TRY401 - same
+    found = lines(log_file)
+    for line in found:
+        said = json.dumps(line)
+        assert "DE02" not in said
+        assert "Ann" not in said
+        assert "ValueError" in line["exception"]
+    hidden = redaction.TEXT_HIDDEN
+    assert found[0]["event"] == f"Task raised unexpected: ValueError: {hidden}"
+    assert found[1]["event"] == f"{hidden}, caused by {hidden}"
 
 
 def test_exception__raised_on_purpose_says_what_it_says(log_file):
