@@ -36,6 +36,8 @@ def of(error: Exception) -> str:
     """Return why, for anybody."""
     if isinstance(error, streams.EvictionPolicyError):
         return str(error)
+    if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+        return "the database lacks tables of this version: run python manage.py migrate"
     if isinstance(error, psycopg.Error):
         text = str(error).lower()
         return next(

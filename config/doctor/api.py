@@ -10,6 +10,7 @@ import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,6 +28,7 @@ WINDOW_SECONDS = 2.0
 ENOUGH_REQUESTS = 20
 #: Probes and scrapes are many, fast, and 503 on purpose (as in the alerts).
 PROBES = ("/health", "/livez", "/readyz", "/metrics")
+THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 _CLIENT_ERROR = 400
 
 
@@ -60,8 +62,11 @@ class Counts:
 
 def health(url: str) -> dict[str, Measured]:
     """Ask /health; any answer is an answer, a 503 says what is wrong."""
-    body = json.loads(_get(f"{url}/health"))
-    said = str(body.get("status", "unknown"))
+    try:
+        body = json.loads(_get(f"{url}/health"))
+        said = str(body["status"])
+    except (ValueError, TypeError, KeyError):
+        raise ConnectionError(f"what answers at {url} is not this platform's web") from None
     return {"web": Measured(said, said == "healthy", note=str(body.get("reason", "")))}
 
 
@@ -134,11 +139,18 @@ def quantile(buckets: Mapping[float, float], share: float) -> float:
     return low
 
 
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    """Return what opens an address: no proxy (`http_proxy`) knows the way to this machine."""
+    if urlsplit(address).hostname in THIS_MACHINE:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener()
+
+
 def _get(address: str) -> str:
     # Behind a proxy that speaks HTTPS web would send us there.
     request = urllib.request.Request(address, headers={"X-Forwarded-Proto": "https"})  # noqa: S310 - http(s) only, the command sees to it
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 # nosec B310 - same
+        with _opener(address).open(request, timeout=ANSWER_SECONDS) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as exc:
         with exc:

@@ -1,7 +1,7 @@
 """What the daily routine looks at, its limits, and where the runbook says what to do.
 
-The limits are the operations guide's, those of the alerts of the same name; an anchor is an alert's
-name in lower case.
+The limits are the operations guide's, those of the alerts of the same name; an anchor is the name
+of an alert, or of another section, in lower case.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ CONNECTION_RATIO = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the routine: its name, what people read, its limit in words, and the alert."""
+    """One line of the routine: its name, what people read, its limit in words, and its section."""
 
     name: str
     title: str
     limit: str
-    alert: str
+    section: str
 
     @property
     def runbook(self) -> str:
         """Return where the runbook says what to do."""
-        return f"{RUNBOOK}#{self.alert.lower()}" if self.alert else RUNBOOK
+        return f"{RUNBOOK}#{self.section.lower()}"
 
 
 CHECKS = {
@@ -57,7 +57,7 @@ CHECKS = {
         Check("queue_depth", "Queue depth, deepest", f"< {QUEUE_DEPTH}", "HighQueueDepth"),
         Check("workers", "Workers", "1 where work waits", "NoWorkers"),
         Check("runs_stuck", "Runs stuck", "0", "RunsStuck"),
-        Check("recent_runs", "Recent runs", "", ""),
+        Check("recent_runs", "Recent runs", "none: look", "Runs"),
         Check("dead_letters", "Dead letters, new in 24 h", "0", "DeadLettersGrowing"),
         Check("redis_memory", "Redis memory", f"< {REDIS_MEMORY_RATIO:.0%}", "HighRedisMemory"),
         Check("redis_eviction", "Redis eviction", "noeviction", "RedisEvictionPolicy"),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from config.doctor import routine
 from config.stack import startup
+from engine import printable
 from engine.management.interface import Interface
 from engine.postgresql import bounded
 
@@ -53,20 +54,21 @@ class Command(Interface):
     def _show(self, lines: list[routine.Line]) -> None:
         console = self.console()
         titles = max(len(line.check.title) for line in lines)
-        values = max(len(line.found.value) for line in lines)
+        said = {line.check.name: printable.line(line.found.value) for line in lines}
+        values = max(map(len, said.values()))
         limits = max(len(line.check.limit) for line in lines)
         for line in lines:
             good = line.found.ok
             shown = Text("✓ " if good else "✗ ", style="green" if good else "bold red")
             shown.append(f"{line.check.title:<{titles}}  ", style="" if good else "bold")
-            shown.append(f"{line.found.value:<{values}}  ", style="" if good else "bold red")
+            value = said[line.check.name]
+            shown.append(f"{value:<{values}}  ", style="" if good else "bold red")
             shown.append(f"{line.check.limit:<{limits}}  ", style="dim")
             shown.append(line.check.runbook, style="dim" if good else "cyan")
             console.print(shown, soft_wrap=True)
             if line.found.note:
-                console.print(
-                    Text(f"  {'':<{titles}}  {line.found.note}", style="dim"), soft_wrap=True
-                )
+                note = printable.line(line.found.note)
+                console.print(Text(f"  {'':<{titles}}  {note}", style="dim"), soft_wrap=True)
         over = sum(not line.found.ok for line in lines)
         total = len(lines)
         console.print()

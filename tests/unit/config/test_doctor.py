@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from config.doctor import api, routine
 from config.doctor.checks import CHECKS, Measured
-from config.doctor.routine import Look
+from config.doctor.routine import Line, Look
+from config.management.commands import doctor
 from tests.acceptance import runbook
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,6 +80,53 @@ def test_speed__of_this_moment_hides_nothing_behind_a_good_week():
     assert api.judged(now, "")["api_errors"].ok
 
 
+class Answer(BaseHTTPRequestHandler):
+    """Say what the test asks for."""
+
+    said = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, *_args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def web():
+    """A server at this machine; returns its address."""
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_health__of_a_machine_behind_a_proxy_is_asked_directly(web, monkeypatch):
+    monkeypatch.setattr(Answer, "said", b'{"status": "healthy"}')
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert api.health(web)["web"].ok
+
+
+@pytest.mark.parametrize("said", [b"<html>Grafana</html>", b"[]", b'"healthy"', b"{}", b"\xff"])
+def test_health__of_something_else_is_told_in_words(web, monkeypatch, said):
+    monkeypatch.setattr(Answer, "said", said)
+    (line,) = routine.run([Look(lambda: api.health(web), ("web",))])
+    assert line.found.note == f"what answers at {web} is not this platform's web"
+
+
+def test_doctor__obeys_nothing_that_it_is_told():
+    out = io.StringIO()
+    command = doctor.Command(stdout=out)
+    command._show([Line(CHECKS["web"], Measured("a\x1b[2J", ok=False, note="b\x9b2J\nforged"))])
+    assert out.getvalue().replace("\n", "").isprintable()
+    assert "\nforged" not in out.getvalue()
+
+
 def test_counts__after_a_restart_of_web_begin_anew():
     assert counted(good=10).since(counted(good=95)) is None
 
@@ -114,7 +164,7 @@ def test_routine__says_of_each_look_that_fails_or_hangs_why():
 def test_checks__lead_to_sections_that_the_runbook_has():
     path, _, _ = CHECKS["web"].runbook.partition("#")
     there = {section.anchor for section in runbook.sections((ROOT / path).read_text())}
-    wanted = {check.runbook.partition("#")[2] for check in CHECKS.values()} - {""}
+    wanted = {check.runbook.partition("#")[2] for check in CHECKS.values()}
     assert len(wanted) > 10
     assert wanted - there == set()
 
@@ -122,5 +172,6 @@ def test_checks__lead_to_sections_that_the_runbook_has():
 def test_checks__lead_to_the_alert_of_the_same_limit():
     assert CHECKS["api_latency"].runbook == "deploy/RUNBOOK.md#highapilatency"
     assert CHECKS["api_latency"].limit == "< 300 ms"
-    assert CHECKS["recent_runs"].runbook == "deploy/RUNBOOK.md"
+    assert CHECKS["recent_runs"].runbook == "deploy/RUNBOOK.md#runs"
+    assert all(check.limit for check in CHECKS.values())
     assert {"stream_lag", "queue_depth", "manager", "api_errors", "backup"} <= set(CHECKS)

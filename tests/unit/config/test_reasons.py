@@ -37,6 +37,15 @@ INSIDE = ("db.internal", "10.1.2.3", "engine_app", "s3cret", "5432", "/var/")
         (psycopg.errors.QueryCanceled("canceling statement due to timeout"), "no answer in time"),
         (psycopg.OperationalError("FATAL: the database system is starting up"), "is starting"),
         (psycopg.OperationalError("FATAL: sorry, too many clients already"), "no connection left"),
+        (
+            psycopg.errors.UndefinedTable('relation "django_migrations" does not exist'),
+            "lacks tables of this version: run python manage.py migrate",
+        ),
+        (psycopg.errors.UndefinedColumn('column "s3cret" does not exist'), "manage.py migrate"),
+        (
+            psycopg.OperationalError('FATAL:  database "engine" does not exist'),
+            "the database or its role does not exist",
+        ),
         (psycopg.OperationalError("s3cret nonsense"), "answers with an error (OperationalError)"),
         (redis.TimeoutError("Timeout reading from 10.1.2.3:6379"), "Redis gave no answer in time"),
         (redis.ConnectionError("Error 111 connecting to db.internal"), "refuses connections"),
