@@ -43,8 +43,9 @@ def problem(given: Sequence[str], *, by_oauth: bool) -> str:
         )
     for one in given:
         name, _separator, password = one.partition(":")
-        if not name or not password:
-            return f"error: {VARIABLE} must be name:password"
+        if not name or not password or not one.isascii():
+            # It compares texts in constant time, which Python does with ASCII only.
+            return f"error: {VARIABLE} must be name:password, both in ASCII"
         if not _is_production():
             continue
         try:
@@ -65,6 +66,22 @@ def close_metrics() -> None:
     from tornado.web import authenticated  # noqa: PLC0415 - same
 
     Metrics.get = authenticated(Metrics.get)
+
+
+def refuse_what_cannot_be_compared() -> None:
+    """Answer 401 to a login that is not ASCII; Flower breaks on it, with a traceback in the log."""
+    from flower.views import BaseHandler  # noqa: PLC0415 - only Flower's process has it
+    from tornado.web import HTTPError  # noqa: PLC0415 - same
+
+    look = BaseHandler.get_current_user
+
+    def current_user(handler: Any) -> Any:
+        try:
+            return look(handler)
+        except TypeError as exc:
+            raise HTTPError(401) from exc
+
+    BaseHandler.get_current_user = current_user
 
 
 def readable(task: Any) -> Any:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from tornado.options import options
 
 from config import flower_guard
 
-basic_auth = list(options.basic_auth or []) or flower_guard.logins()
+try:
+    basic_auth = list(options.basic_auth or []) or flower_guard.logins()
+    # Acts belong where they are checked and recorded: API, admin and commands.
+    read_only = flower_guard.only_reads()
+except ImproperlyConfigured as error:
+    sys.exit(f"error: {error}")
 if problem := flower_guard.problem(basic_auth, by_oauth=bool(options.auth)):
     sys.exit(problem)
 flower_guard.close_metrics()
+flower_guard.refuse_what_cannot_be_compared()
 
 address = options.address or "127.0.0.1"
-# Acts belong where they are checked and recorded: API, admin and commands.
-read_only = flower_guard.only_reads()
 # Workers send no events until they are asked to: see orchestration/README.md.
 enable_events = False
 # It is a window, not an archive.

@@ -40,7 +40,7 @@ def paths() -> list[str]:
     return [path.replace("/?", "") for path in found if path != ".*"]
 
 
-@pytest.mark.parametrize("auth", [None, ("operator", "wrong-password")])
+@pytest.mark.parametrize("auth", [None, ("operator", "wrong-password"), ("operator", "pässword")])
 def test_flower__shows_nothing_without_the_password(flower, auth):
     asked = 0
     with httpx.Client(base_url=flower.base_url, timeout=30, verify=TLS) as stranger:

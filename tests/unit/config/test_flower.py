@@ -51,6 +51,7 @@ def test_login__of_production_must_be_given(production, monkeypatch, tmp_path):
         ("ann:", "name:password"),
         ("ann:short", "12 are needed"),
         ("ann:changeme", "shipped with"),
+        ("ann:längeres-passwort-7", "ASCII"),
     ],
 )
 def test_login__of_production_must_be_good(production, login, word):
@@ -65,7 +66,14 @@ def test_tasks__are_named_in_words():
     assert flower_guard.readable(SimpleNamespace(name="other")).name == "other"
 
 
-def test_flower__in_production_ends_at_once_without_a_password(tmp_path):
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "error: FLOWER_BASIC_AUTH is not set"),
+        ({"FLOWER_BASIC_AUTH_FILE": "/none/such"}, "error: FLOWER_BASIC_AUTH_FILE: cannot read"),
+    ],
+)
+def test_flower__in_production_ends_at_once_without_a_password(tmp_path, variables, said):
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "config", "flower", "--port=0"],
         cwd=ROOT,
@@ -77,12 +85,13 @@ def test_flower__in_production_ends_at_once_without_a_password(tmp_path):
             "MASTER_KEY": "c2e8b4d6f0a1937f5c3e9d1b7a5f3c8e6d2b4a0f",
             "DATABASE_URL": "postgresql://engine_app:u7Kq92-mZp41-xw@db/engine",
             "REDIS_URL": "redis://:n4Ht63-qWe85-rt@redis:6379/0",
-        },
+        }
+        | variables,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
     assert done.returncode != 0
-    assert "error: FLOWER_BASIC_AUTH is not set" in done.stderr
+    assert said in done.stderr
     assert "Traceback" not in done.stderr
