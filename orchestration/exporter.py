@@ -66,19 +66,31 @@ class Files(Collector):
             for path in self._folder.glob("*.db"):
                 kind, _, pid = path.stem.rpartition("_")
                 if int(pid) != NOBODY and not is_alive(int(pid)):
-                    self._add(path, self._folder / f"{kind}_{NOBODY}.db")
+                    self._add(_values(path), self._folder / f"{kind}_{NOBODY}.db")
                     path.unlink()
                     folded += 1
         return folded
 
     @staticmethod
-    def _add(path: Path, total: Path) -> None:
+    def _add(values: list[tuple[str, float]], total: Path) -> None:
         kept = MmapedDict(str(total))
         try:
-            for key, value, _timestamp, _place in MmapedDict.read_all_values_from_file(str(path)):
+            for key, value in values:
                 kept.write_value(key, kept.read_value(key)[0] + value, 0.0)
         finally:
             kept.close()
+
+
+def _values(path: Path) -> list[tuple[str, float]]:
+    """Return what a dead child counted; nothing where its file breaks off: it never will be whole.
+
+    All before any is added, or half a file would be added again with every look.
+    """
+    try:
+        found = list(MmapedDict.read_all_values_from_file(str(path)))
+    except (ValueError, RuntimeError, struct.error):
+        return []
+    return [(key, value) for key, value, _timestamp, _place in found]
 
 
 def is_alive(pid: int) -> bool:

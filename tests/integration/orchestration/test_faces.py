@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from datetime import timedelta
@@ -214,3 +217,26 @@ def test_server__pages(health, path, code):
         server.shutdown()
         server.server_close()
     assert found == code
+
+
+def test_server__says_nothing_of_a_client_that_hung_up(capfd):
+    server = Server(
+        address="127.0.0.1", port=0, health=lambda: {"status": "x"}, registry=CollectorRegistry()
+    )
+    handled = threading.Event()
+
+    def shut(request):
+        Server.shutdown_request(server, request)
+        handled.set()
+
+    server.shutdown_request = shut
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port)) as link:
+            # Closed by a reset, as by a probe that only looks whether the port is open.
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert handled.wait(10)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert capfd.readouterr().err == ""
