@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,10 +25,10 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import FileResponse, StreamingHttpResponse
 from django.urls import set_script_prefix
 
-from config import ending, problems
+from config import ending, problems, telemetry
 from config.content_security import ContentSecurity
 from config.response_headers import ResponseHeaders
-from config.telemetry import HEALTH_PATHS, RequestTelemetry
+from config.telemetry import HEALTH_PATHS
 from engine import tracing
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Handler(ASGIHandler):
         self._health = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
         # What every answer carries; nothing that looks at the request any further.
         headed = ResponseHeaders(cast("Chain", ContentSecurity(CorsMiddleware(_refused))))
-        self._refuse = cast("Chain", RequestTelemetry(headed))
+        self._refuse = cast("Chain", telemetry.RequestTelemetry(headed))
 
     def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
         """Load the chain for one thread, whatever Django asks for."""
@@ -92,6 +93,8 @@ class Handler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
+        # Counted from here: not how slowly it was sent, but how long it waits for a thread.
+        scope[telemetry.ARRIVED] = time.perf_counter()
         threads = self._health if scope["path"] in HEALTH_PATHS else self._threads
         response = await _in_thread(threads, self._respond, scope, body)
         if isinstance(response, StreamingHttpResponse):

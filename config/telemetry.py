@@ -31,6 +31,8 @@ UNROUTED = "unrouted"
 #: Answered without the database, and asked all the time: neither queues nor traces for these.
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health", "/health/manager", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Key of a request's scope: when all of it had arrived, on the clock of `time.perf_counter`.
+ARRIVED = "arrived"
 SERVER_ERROR = 500
 CLIENT_ERROR = 400
 
@@ -83,7 +85,9 @@ class RequestTelemetry:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         if traceparent:
             structlog.contextvars.bind_contextvars(trace_id=trace_context.trace_id(traceparent))
-        return time.perf_counter()
+        # While every thread is busy a request waits for one, and its caller with it.
+        scope: dict[str, float] = getattr(request, "scope", {})
+        return scope.get(ARRIVED) or time.perf_counter()
 
     def _end(
         self, request: HttpRequest, response: HttpResponseBase, started: float

@@ -7,6 +7,7 @@ import pytest
 from django.core import signals
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.urls import path
+from prometheus_client import REGISTRY
 
 from config import serving
 from tests.eventually import eventually
@@ -192,6 +193,30 @@ def test_handler__answers_for_health_while_every_other_thread_hangs(handler):
     assert answered.status == 200
     assert answered.pieces[0].startswith(b"health")
     assert threads == serving.REQUEST_THREADS
+
+
+def test_latency__is_counted_with_the_time_that_a_request_waits_for_a_thread(handler):
+    def counted() -> float:
+        labels = {"method": "GET", "route": "/thread", "le": "0.3"}
+        return REGISTRY.get_sample_value("api_request_latency_seconds_bucket", labels) or 0.0
+
+    async def hang_and_ask():
+        gate.clear()
+        waiting.clear()
+        hanging = [
+            asyncio.create_task(Call("/wait").through(handler))
+            for _ in range(serving.REQUEST_THREADS)
+        ]
+        await asyncio.to_thread(eventually, _all_threads_wait, within=5)
+        queued = asyncio.create_task(Call("/thread").through(handler))
+        await asyncio.wait({queued}, timeout=0.4)
+        gate.set()
+        await asyncio.gather(queued, *hanging)
+
+    run(handler, "/thread")
+    before = counted()
+    asyncio.run(hang_and_ask())
+    assert counted() == before, "it took 0.4 s, most of it before a thread was free"
 
 
 def test_handler__sends_a_file_in_pieces_and_closes_it(handler, tmp_path):
