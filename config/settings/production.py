@@ -8,6 +8,7 @@ from config import secret_strength
 from config.environment import flag, integer
 from config.settings.base import *
 from config.settings.base import (
+    ALLOWED_HOSTS,
     DATABASES,
     JWT_SECRET,
     MASTER_KEY,
@@ -34,6 +35,10 @@ secret_strength.check(
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
 SECURE_SSL_REDIRECT = flag("SECURE_SSL_REDIRECT", default=True)
+# Prometheus, doctor and whoever restarts web ask it beside the proxy that speaks HTTPS, by its
+# address: a redirect or a refused name would be an outage to them.
+SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|health/manager|metrics)$"]
+ALLOWED_HOSTS = [*ALLOWED_HOSTS, "127.0.0.1", "localhost", "[::1]"]
 SECURE_HSTS_SECONDS = integer("SECURE_HSTS_SECONDS", 31_536_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_HSTS_PRELOAD = True

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 
+import httpx
 import pytest
 
+from tests.acceptance.stack import TLS
+from tests.eventually import eventually
 from tests.integration.orchestration.processes import ROOT
 
 GOOD = {name: secrets.token_hex(32) for name in ("SECRET_KEY", "MASTER_KEY", "JWT_SECRET")}
@@ -21,18 +26,38 @@ ENTRIES = [
 ]
 
 
+def environment(*, folder, **changes):
+    found = {k: v for k, v in os.environ.items() if k not in {"LOG_JSON", "ALLOWED_HOSTS"}}
+    found |= {"DJANGO_SETTINGS_MODULE": "config.settings.production", "VAR_DIR": str(folder)}
+    return found | GOOD | {"ALLOWED_HOSTS": "engine.example.org"} | changes
+
+
 def run(*words, folder, **changes):
-    environment = {k: v for k, v in os.environ.items() if k not in {"LOG_JSON", "ALLOWED_HOSTS"}}
-    environment |= {"DJANGO_SETTINGS_MODULE": "config.settings.production", "VAR_DIR": str(folder)}
     return subprocess.run(
         [sys.executable, *words],
         cwd=ROOT,
-        env=environment | GOOD | {"ALLOWED_HOSTS": "engine.example.org"} | changes,
+        env=environment(folder=folder, **changes),
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
     )
+
+
+@contextmanager
+def started(*words, folder):
+    away = {
+        "DATABASE_URL": "postgresql://engine_app:u7Kq92-mZp41-xw@127.0.0.1:1/engine",
+        "REDIS_URL": "redis://:n4Ht63-qWe85-rt@127.0.0.1:1/0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=environment(folder=folder, **away)
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_production__is_clean_by_djangos_own_list(tmp_path):
@@ -77,6 +102,27 @@ def test_settings__refuse_by_variable(tmp_path, changes, word):
     done = run("manage.py", "check", folder=tmp_path, **changes)
     assert done.returncode != 0
     assert word in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.timeout(120)
+def test_web__is_seen_from_this_machine_beside_its_proxy(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ("-m", "uvicorn", "config.asgi:application", "--port", str(port), "--lifespan=off")
+    with started(*words, folder=tmp_path), httpx.Client(verify=TLS, timeout=10) as client:
+
+        def answer(path: str) -> int:
+            try:
+                return client.get(f"http://127.0.0.1:{port}{path}").status_code
+            except httpx.ConnectError:
+                return 0
+
+        eventually(lambda: answer("/livez") == 200, within=60)
+        assert answer("/metrics") == 200
+        # No database and no Redis here: what counts is that they say so.
+        assert {answer("/health"), answer("/health/manager"), answer("/readyz")} == {503}
+        assert {answer("/runs"), answer("/admin/"), answer("/healthy")} == {301}
 
 
 def test_jwt_secret__may_be_left_out(tmp_path):
