@@ -27,8 +27,8 @@ class Monitoring:
     def __init__(self, folder: Path, *, shift: int) -> None:
         self.folder = folder
         self.ports = {port: port + shift for port in (8000, 8080, 8090)} | {
-            9090: _free_port(),
-            9093: _free_port(),
+            9090: free_port(),
+            9093: free_port(),
         }
         self._open = ExitStack()
 
@@ -109,10 +109,11 @@ class Monitoring:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        self._open.callback(_end, process)
+        self._open.callback(end, process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, then see to it."""
     process.terminate()
     try:
         process.wait(timeout=20)
@@ -121,7 +122,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
