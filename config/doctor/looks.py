@@ -100,7 +100,9 @@ def _workers(waiting: dict[str, int], online: dict[str, int], known: Sequence[st
 
 def _stuck() -> Measured:
     stuck = int(_rows(gauges.STUCK)[0][0])
-    return Measured(str(stuck), stuck == 0, number=stuck, note="runs why ID" if stuck else "")
+    return Measured(
+        str(stuck), stuck == 0, number=stuck, note="check_invariants names them" if stuck else ""
+    )
 
 
 def _dead_letters() -> Measured:

@@ -39,14 +39,16 @@ def nothing() -> None:
 
 
 @contextmanager
-def gone(stack: Stack, name: str, number: signal.Signals) -> Iterator[Callable[[], None]]:
-    """A process of `up` has ended, and nobody starts it again."""
-    up, process = stack.find("up"), stack.find(name)
+def gone(stack: Stack, number: signal.Signals, *names: str) -> Iterator[Callable[[], None]]:
+    """Processes of `up` have ended, and nobody starts them again: what ends that is typed."""
+    up, processes = stack.find("up"), [stack.find(name) for name in names]
     up.suspend()
     try:
-        os.killpg(process.pid, number)
-        eventually(lambda: _ended(process), within=THERE_SECONDS, what=f"{name} ends")
-        yield up.resume
+        for process in processes:
+            os.killpg(process.pid, number)
+        for process in processes:
+            eventually(lambda: _ended(process), within=THERE_SECONDS, what=f"{process} ends")  # noqa: B023
+        yield nothing
     finally:
         up.resume()
 

@@ -3,7 +3,8 @@
 Three kinds of block stand in it, and no other is accepted:
 
 - `bash`: commands. Behind it stands, alone or after the one line "Within N s:", its `text`; or the
-  line "Nothing is seen."
+  line "Nothing is seen." Before it stands "**Destructive:**" and what is lost or ended, where the
+  commands do that.
 - `text`: what is seen, line by line, standard error included. A `…` stands for anything in a line,
   a line that is only `…` for any number of lines. Any number of spaces counts as one.
 - `sh`: commands that only another machine has (systemctl, docker); nobody runs them here, so each
@@ -13,7 +14,7 @@ Three kinds of block stand in it, and no other is accepted:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ FENCE = re.compile(r"^\s*(`{3,}|~{3,})(.*)$")
 HEADING = re.compile(r"^(#{1,6}) (.+)$")
 WITHIN = re.compile(r"^Within (\d+) s:$")
 NOTHING = "Nothing is seen."
+#: Begins the paragraph before commands that end or lose something.
+DESTRUCTIVE = "**Destructive:**"
 #: The words that lead into the parts of a section, in this order.
 PARTS = ("What it means.", "Find the cause.", "End it.")
 CHAPTER_LEVEL = 2
@@ -43,6 +46,7 @@ class Block:
     shows: tuple[str, ...]
     within: float
     part: str
+    destructive: bool = False
 
 
 @dataclass(kw_only=True)
@@ -77,6 +81,7 @@ class _Asked:
 
     fence: _Fence
     within: float = 0.0
+    destructive: bool = False
 
 
 def sections(text: str) -> list[Section]:
@@ -84,30 +89,34 @@ def sections(text: str) -> list[Section]:
     found: list[Section] = []
     chapter = ""
     asked: _Asked | None = None
+    warned = False
     for line, item in _items(text):
         if asked is not None:
             asked = _answered(asked, item, section=found[-1])
         elif isinstance(item, _Fence):
             if not found:
                 raise RunbookError(f"line {line}: before the first heading")
-            asked = _begun(item, section=found[-1])
+            asked = _begun(item, section=found[-1], destructive=warned)
+            warned = False
         elif heading := HEADING.match(item):
             level = len(heading[1])
             chapter = heading[2] if level <= CHAPTER_LEVEL else chapter
             found.append(Section(line=line, level=level, title=heading[2], chapter=chapter))
+            warned = False
         elif found:
             found[-1].parts += [part for part in PARTS if item.startswith(f"**{part}**")]
+            warned = warned or DESTRUCTIVE in item
     if asked is not None:
         raise RunbookError(f"line {asked.fence.line}: it is not said what these commands show")
     return found
 
 
-def _begun(fence: _Fence, *, section: Section) -> _Asked | None:
+def _begun(fence: _Fence, *, section: Section, destructive: bool) -> _Asked | None:
     """Take a block that follows prose; return commands that wait for what they show."""
     if fence.kind == "text":
         raise RunbookError(f"line {fence.line}: shown by no commands")
     if fence.kind == "bash":
-        return _Asked(fence=fence)
+        return _Asked(fence=fence, destructive=destructive)
     section.elsewhere += [command for command in fence.lines if command.strip()]
     return None
 
@@ -115,7 +124,7 @@ def _begun(fence: _Fence, *, section: Section) -> _Asked | None:
 def _answered(asked: _Asked, item: _Fence | str, *, section: Section) -> _Asked | None:
     """Take what follows commands: how long they may take, or what they show."""
     if isinstance(item, str) and (said := WITHIN.match(item)) and not asked.within:
-        return _Asked(fence=asked.fence, within=float(said[1]))
+        return replace(asked, within=float(said[1]))
     if item == NOTHING:
         item = _Fence(kind="text", line=asked.fence.line, lines=())
     elif not isinstance(item, _Fence) or item.kind != "text":
@@ -129,6 +138,7 @@ def _answered(asked: _Asked, item: _Fence | str, *, section: Section) -> _Asked 
             shows=item.lines,
             within=asked.within,
             part=section.parts[-1] if section.parts else "",
+            destructive=asked.destructive,
         )
     )
     return None

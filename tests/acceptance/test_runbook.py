@@ -48,8 +48,8 @@ ALERTS = list(dict.fromkeys(re.findall(r"- alert: (\w+)", RULES.read_text())))
 FAULTS = {
     "highapilatency": lambda stack: faults.table_locked(stack, "engine_run", asked=True),
     "higherrorrate": faults.table_renamed,
-    "webdown": lambda stack: faults.gone(stack, "web", signal.SIGKILL),
-    "managerdown": lambda stack: faults.gone(stack, "manager", signal.SIGKILL),
+    "webdown": lambda stack: faults.gone(stack, signal.SIGKILL, "web"),
+    "managerdown": lambda stack: faults.gone(stack, signal.SIGKILL, "manager"),
     "managerstuck": lambda stack: faults.table_locked(stack, "departments_schedule", asked=False),
     "redisdown": lambda stack: faults.server_stopped(stack, "redis"),
     "databasedown": lambda stack: faults.server_stopped(stack, "postgres"),
@@ -57,18 +57,27 @@ FAULTS = {
     "redisevictionpolicy": lambda stack: faults.redis_set(stack, "maxmemory-policy", "allkeys-lru"),
     "highstreamlag": faults.entries_taken,
     "highqueuedepth": faults.flooded,
-    "noworkers": lambda stack: faults.gone(stack, "worker", signal.SIGTERM),
+    "noworkers": lambda stack: faults.gone(stack, signal.SIGTERM, "worker", "orchestrator"),
     "deadlettersgrowing": faults.dead_letters,
     "runsstuck": faults.run_stuck,
     "stuck-stream-recovery": faults.entries_taken,
 }
+#: What ends work or loses something: commands with it are marked, and no others.
+DESTRUCTIVE = re.compile(
+    r"FLUSH|DROP |pg_terminate_backend|XGROUP (DELCONSUMER|SETID)|runs cancel"
+    r"|revoke_token|--drop-old|discard .*--apply|kill -(KILL|QUIT|INT)|kill .*up\.lock"
+)
+#: It only lets go on what is stopped.
+HARMLESS = re.compile(r"kill -CONT[^\n]*")
 #: Alerts that cannot be brought about, and why.
 WITHOUT_FAULT = {
     "gaugesmissing": "comes of ManagerDown or ManagerStuck, whose faults are brought about",
     "backuptooold": "there are no backups yet",
 }
 #: Commands of machines with other means, which are not run, and why not.
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    "journalctl -u 'ai-business-engine*' --since -1h": "systemd starts no units here",
+}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +177,14 @@ def test_runbook__brings_about_what_its_sections_are_about():
     assert len(anchors) == len(set(anchors))
     assert set(FAULTS) <= set(anchors)
     assert {alert.lower() for alert in ALERTS} - set(FAULTS) == set(WITHOUT_FAULT)
+
+
+def test_runbook__marks_what_is_destructive_and_nothing_else():
+    blocks = [block for section in SECTIONS for block in section.blocks]
+    marked = {block.line: block.destructive for block in blocks}
+    assert marked == {
+        block.line: bool(DESTRUCTIVE.search(HARMLESS.sub("", block.commands))) for block in blocks
+    }
 
 
 def test_runbook__runs_everything_but_what_is_known_to_need_another_machine():

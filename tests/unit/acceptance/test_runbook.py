@@ -63,6 +63,16 @@ def test_sections__say_in_words_that_nothing_is_seen():
     assert [block.shows for block in section.blocks] == [()]
 
 
+def test_sections__know_which_commands_end_or_lose_something():
+    shown = "```bash\n{}\n```\n\n```text\nseen\n```\n\n"
+    text = (
+        f"## One\n\n{shown.format('look')}Now.\n\n**Destructive:** all of it is\nlost.\n\n"
+        f"{shown.format('lose')}Then.\n\n{shown.format('look')}## Two\n\n{shown.format('look')}"
+    )
+    found = [block.destructive for section in runbook.sections(text) for block in section.blocks]
+    assert found == [False, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("below", "why"),
     [
