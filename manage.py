@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ImproperlyConfigured
+
 from config.embedded import provision
 from config.embedded.errors import EmbeddedError
 
@@ -23,7 +25,7 @@ def main() -> None:
             from django.core.management import execute_from_command_line  # noqa: PLC0415
 
             execute_from_command_line(sys.argv)
-    except EmbeddedError as error:
+    except (EmbeddedError, ImproperlyConfigured) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -57,7 +57,7 @@ CHECKS = {
         Check("queue_depth", "Queue depth, deepest", f"< {QUEUE_DEPTH}", "HighQueueDepth"),
         Check("workers", "Workers", "1 where work waits", "NoWorkers"),
         Check("runs_stuck", "Runs stuck", "0", "RunsStuck"),
-        Check("recent_runs", "Recent runs", "none: look", "Runs"),
+        Check("recent_runs", "Recent runs", "no limit", "Runs"),
         Check("dead_letters", "Dead letters, new in 24 h", "0", "DeadLettersGrowing"),
         Check("redis_memory", "Redis memory", f"< {REDIS_MEMORY_RATIO:.0%}", "HighRedisMemory"),
         Check("redis_eviction", "Redis eviction", "noeviction", "RedisEvictionPolicy"),

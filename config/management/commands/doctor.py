@@ -59,7 +59,8 @@ class Command(Interface):
         limits = max(len(line.check.limit) for line in lines)
         for line in lines:
             good = line.found.ok
-            shown = Text("✓ " if good else "✗ ", style="green" if good else "bold red")
+            # Appended: the style that a Text is made with is that of the whole line.
+            shown = Text().append("✓ " if good else "✗ ", style="green" if good else "bold red")
             shown.append(f"{line.check.title:<{titles}}  ", style="" if good else "bold")
             value = said[line.check.name]
             shown.append(f"{value:<{values}}  ", style="" if good else "bold red")

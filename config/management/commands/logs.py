@@ -106,9 +106,15 @@ class Command(Interface):
     def _write(
         self, reader: reading.Reader, show: Callable[[str], str], *, limit: int, follow: bool
     ) -> None:
-        for raw in reader.last(limit=limit):
+        found = reader.last(limit=limit)
+        for raw in found:
             self.stdout.write(show(raw.decode(errors="replace")))
         if not follow:
+            if not found:
+                self.stderr.write(
+                    f"No such line in {reader.path} and what was before it: what goes well says"
+                    " little."
+                )
             return
         self.stdout.flush()
         for raw in reader.follow():

@@ -20,7 +20,7 @@ from orchestration import refused, streams
 from orchestration.management.interface import BrokerCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from orchestration.refused import RefusedEvent
 
@@ -203,6 +203,7 @@ class Command(BrokerCommand):
             self.write_json([event.document for event in done])
         if gone:
             raise CommandError("; ".join(gone))
+        self._say_nothing(verb, done)
 
     def _act(
         self, door: Callable[..., Any], rows: list[DeadLetter], verb: str, *, apply: bool
@@ -228,6 +229,11 @@ class Command(BrokerCommand):
                 self.stdout.write(f"#{row.pk} {row.state}: {row.step} of run {row.run_id}")
         if kept:
             raise CommandError("; ".join(kept))
+        self._say_nothing(verb, done)
+
+    def _say_nothing(self, verb: str, done: Sequence[object]) -> None:
+        if not done and not self.json:
+            self.stdout.write(f"Nothing to {verb}.")
 
     def _would(self, verb: str, number: int) -> None:
         if not self.json:

@@ -246,6 +246,13 @@ def test_logs__find_a_text_as_it_is_meant(log):
     assert events("--process", "worker1") == []
 
 
+def test_logs__say_beside_that_there_is_no_such_line(log):
+    out, beside = StringIO(), StringIO()
+    call_command("logs", "--json", "--run", str(uuid.uuid4()), stdout=out, stderr=beside)
+    assert out.getvalue() == ""
+    assert "No such line in" in beside.getvalue()
+
+
 def test_logs__bear_a_line_that_somebody_else_wrote(log):
     with (log / "app.log").open("a") as file:
         file.write('{"timestamp": "2026-11-30T08:00:00", "event": "odd", "level": 7}\n[1]\n{}\n')

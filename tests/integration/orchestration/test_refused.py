@@ -183,6 +183,11 @@ def test_export__writes_a_line_an_event_into_a_new_private_file(letters, tmp_pat
             dlq("export", "--events", "--to", str(path))
 
 
+def test_dlq__says_that_there_is_nothing_to_do(platform):
+    for words in (["requeue", "--all"], ["discard", "--all"], ["discard", "--all", "--events"]):
+        assert dlq(*words, "--apply") == f"Nothing to {words[0]}.\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

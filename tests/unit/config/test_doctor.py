@@ -127,6 +127,22 @@ def test_doctor__obeys_nothing_that_it_is_told():
     assert "\nforged" not in out.getvalue()
 
 
+def test_doctor__colours_what_is_to_be_seen_and_no_more():
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    command = doctor.Command(stdout=Screen(), force_color=True)
+    good = Line(CHECKS["web"], Measured("healthy", ok=True))
+    command._show([good, Line(CHECKS["redis"], Measured("away", ok=False))])
+    fine, bad, *_ = command.stdout.getvalue().splitlines()
+    green, red = "\x1b[32m", "\x1b[1;31m"
+    assert fine.startswith(f"{green}✓ \x1b[0m{CHECKS['web'].title}")
+    assert bad.startswith(f"{red}✗ ")
+    assert f"{red}away" in bad
+    assert "\x1b[36mdeploy/RUNBOOK.md#redisdown" in bad
+
+
 def test_counts__after_a_restart_of_web_begin_anew():
     assert counted(good=10).since(counted(good=95)) is None
 
