@@ -39,7 +39,8 @@ WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 
 STUCK = """
 SELECT count(*) FROM (
     SELECT 1 FROM engine_run r
-    WHERE r.state IN ('pending', 'running') AND r.created_at < clock_timestamp() - interval '1 min'
+    WHERE r.state IN ('pending', 'running', 'cancelling')
+      AND r.created_at < clock_timestamp() - interval '1 min'
       AND NOT EXISTS (SELECT 1 FROM engine_steprun s WHERE s.run_id = r.id AND s.state IN
         ('ready', 'queued', 'running', 'retry_wait', 'sleeping', 'awaiting'))
     LIMIT 1000) stuck

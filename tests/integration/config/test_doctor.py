@@ -83,6 +83,12 @@ def test_runs__in_which_nothing_can_move_are_over(platform):
         cursor.execute("UPDATE engine_steprun SET state = 'waiting' WHERE run_id = %s", [run])
         cursor.execute("ALTER TABLE engine_steprun ENABLE TRIGGER USER")
     assert looks.work()["runs_stuck"].value == "1"
+    # Neither can one that is to be cancelled and has nothing left that would say so.
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE engine_run DISABLE TRIGGER USER")
+        cursor.execute("UPDATE engine_run SET state = 'cancelling' WHERE id = %s", [run])
+        cursor.execute("ALTER TABLE engine_run ENABLE TRIGGER USER")
+    assert looks.work()["runs_stuck"].value == "1"
 
 
 def test_redis__is_over_its_limits_of_memory_lag_and_policy(platform):
