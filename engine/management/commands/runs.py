@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 from rich.console import Console
 
-from engine import dead_letters, registry, run_selectors, runs, selectors, why
+from engine import dead_letters, printable, registry, run_selectors, runs, selectors, why
 from engine.audit import trail
 from engine.errors import InputInvalidError
 from engine.management import inputs, watching
@@ -184,7 +184,8 @@ class Command(OperatorCommand):
         self.stdout.write(f"State      {run.state}, {progress.done} of {progress.total} steps done")
         self.stdout.write(f"Created    {run.created_at:%Y-%m-%d %H:%M:%S} by {run.created_by}")
         if run.error_code:
-            self.stdout.write(f"Error      {run.error_code}: {run.error_message}")
+            error = printable.line(f"{run.error_code}: {run.error_message}")
+            self.stdout.write(f"Error      {error}")
         self.stdout.write("")
         self.write_table(
             ["STEP", "STATE", "ATTEMPT", "WORKER", "ERROR"],
@@ -217,7 +218,7 @@ class Command(OperatorCommand):
             state = selectors.run(run_id=options["run"]).state
             self.stdout.write(f"Every step has ended; the run is {state}.")
             return
-        self.stdout.write(f"Run  {found.run.text}")
+        self.stdout.write(f"Run  {printable.line(found.run.text)}")
         self.stdout.write("")
         self.write_table(
             ["STEP", "STATE", "CAUSE", "WHY"],

@@ -10,7 +10,7 @@ from django.db import connection
 from departments import selectors as departments
 from departments import sync
 from departments.models import Automation, Department
-from engine import registry, selectors
+from engine import registry, runs, selectors
 from engine.errors import GraphInvalidError
 from engine.models import Artifact, AutomationVersion, DeadLetter, Lane, Run
 from tests.integration.faces import work
@@ -158,6 +158,14 @@ def test_discard__is_a_dry_run_unless_applied(line, tmp_path):
     assert selectors.run(run_id=letter.run_id).state == "failed"
     assert "discarded" in refused("dlq", "requeue", str(letter.pk), "--apply")
     assert "--all" in refused("dlq", "requeue")
+
+
+def test_runs__obey_nothing_that_a_step_said(line):
+    run = runs.submit(automation="lab.squares", input={"count": 1}, trigger="command").run_id
+    Run.objects.update(error_code="broken", error_message="a\x1b]0;mine\x07\nState      succeeded")
+    said = command("runs", "show", str(run))
+    assert "broken: a\\x1b]0;mine\\x07\\x0aState" in said
+    assert said.replace("\n", "").isprintable()
 
 
 def test_departments__pause_and_resume(line):
