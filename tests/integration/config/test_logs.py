@@ -6,11 +6,13 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -370,6 +372,8 @@ def test_logs__runs_without_any_server_and_follows(log):
             env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,
+            # A shell lets what it starts in the background ignore Ctrl-C: tests too.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         try:
             said = log.parent / "out"
@@ -378,7 +382,7 @@ def test_logs__runs_without_any_server_and_follows(log):
                 file.write(line("fine") + "\n" + line("broken", level="ERROR") + "\n")
             eventually(lambda: "broken" in said.read_text(), within=10)
             assert "fine" not in said.read_text()
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
             assert "Traceback" not in said.read_text()
         finally:
