@@ -80,8 +80,11 @@ def table_locked(stack: Stack, table: str, *, asked: bool) -> Iterator[Callable[
         )
         # By then it has been ended by the commands; otherwise now.
         cleanup.callback(session.close)
-        for caller in callers:
+        for before, caller in zip((None, *callers), callers, strict=False):
             session.rollback()
+            if before is not None:
+                # Counted when it has been answered: not before the last of its queries.
+                before.join()
             session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             caller.start()
             cleanup.callback(caller.join)
