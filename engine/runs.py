@@ -159,9 +159,8 @@ def _stored(
 
 def _tell(ready: Sequence[ReadyStep], traceparent: str) -> None:
     """Hand the roots of a new run to the broker."""
-    if ready:
-        with spans.sending(ready[0].queue, parent=traceparent, steps=len(ready)):
-            publishing.publish(ready)
+    with spans.sending(ready, parent=traceparent):
+        publishing.publish(ready)
 
 
 def validated_input(*, declared: AutomationDeclaration, given: Any) -> dict[str, Any]:

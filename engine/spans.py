@@ -44,13 +44,13 @@ def planning(submitted: tracing.Span, *, automation: str) -> tracing.Span:
     return tracing.begin(f"plan {automation}", parent=submitted.traceparent)
 
 
-def sending(queue: str, *, parent: str, steps: int) -> tracing.Span:
-    """Begin the span in which messages are sent to a queue."""
-    if not tracing.is_on():
+def sending(steps: Sequence[ReadyStep], *, parent: str) -> tracing.Span:
+    """Begin the span in which the messages of these steps are sent, if there are any."""
+    if not steps or not tracing.is_on():
         return tracing.NOTHING
-    words = _messaging("celery", "send", queue)
-    words["messaging.batch.message_count"] = steps
-    return tracing.begin(f"send {queue}", kind="producer", parent=parent, words=words)
+    words = _messaging("celery", "send", steps[0].queue)
+    words["messaging.batch.message_count"] = len(steps)
+    return tracing.begin(f"send {steps[0].queue}", kind="producer", parent=parent, words=words)
 
 
 def dispatched(steps: Sequence[ReadyStep], *, took_seconds: float) -> int:

@@ -21,6 +21,7 @@ from config import tracing as switch
 from config.otlp import posting
 from config.otlp.tracer import Tracer
 from engine import execution, runs, spans, tracing
+from engine.publishing import ReadyStep
 from tests.eventually import eventually
 from tests.held import finished
 
@@ -98,7 +99,7 @@ def test_off__makes_no_span():
         tracing.begin("anything"),
         spans.submission(automation="a.b", department="a", run_id="r", parent=STEP.traceparent),
         spans.planning(tracing.NOTHING, automation="a.b"),
-        spans.sending("lab", parent=STEP.traceparent, steps=1),
+        spans.sending([ReadyStep(1, "lab")], parent=STEP.traceparent),
         spans.attempt(STEP, spans.NO_PARENTS),
         spans.effect("call", parent=STEP.traceparent),
     ]
